@@ -1,0 +1,36 @@
+//! Every bound of the contract, each with its reason.
+
+/// Version of the contract; the agent refuses another one. A bundle always carries both sides, so there is no negotiation.
+pub const VERSION: u32 = 1;
+
+/// Name of the virtio-serial port; the agent finds it as `/sys/class/virtio-ports/*/name`.
+pub const PORT_NAME: &str = "dev.freehold.agent";
+
+/// Largest payload of a frame in bytes. It fits in `len: u16`, and a control frame never waits behind more than this.
+pub const MAX_PAYLOAD: usize = 32 * 1024;
+
+/// Largest control message in bytes. A process with the kernel's largest usual environment (128 KiB a string, many of
+/// them) and a file chunk of [`MAX_CHUNK`] fit.
+pub const MAX_MESSAGE: usize = 1024 * 1024;
+
+/// Largest piece of a file in one [`crate::message::PutEntry`]; larger files come in pieces.
+pub const MAX_CHUNK: usize = 256 * 1024;
+
+/// Bytes that may be under way to a receiver of one stream before it grants more. Two pipes' worth: enough to hide the
+/// 0.2 ms round trip, small enough that hundreds of streams stay within a small guest's memory.
+pub const WINDOW: usize = 128 * 1024;
+
+/// Streams open at once, counted on either side: three a process, [`MAX_PROCESSES`] processes.
+pub const MAX_STREAMS: usize = 3 * MAX_PROCESSES;
+
+/// Processes (container inits and execs) known to the agent at once.
+pub const MAX_PROCESSES: usize = 512;
+
+/// Containers of one pod at once.
+pub const MAX_CONTAINERS: usize = 128;
+
+/// Requests under way at once; the shim waits beyond that, the agent refuses.
+pub const MAX_REQUESTS: usize = 64;
+
+/// Events that the agent may have unacknowledged; it stops reaping beyond that rather than grow.
+pub const MAX_EVENTS: usize = 1024;

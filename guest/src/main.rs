@@ -1,0 +1,2 @@
+//! Init of the guest: sets up containers, runs their processes and speaks guest-api
+fn main() {}

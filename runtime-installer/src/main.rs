@@ -1,0 +1,2 @@
+//! Node agent: installs the shim, registers it with the container runtime, proves it, reports NodeRuntime
+fn main() {}

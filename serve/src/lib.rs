@@ -1,0 +1,1 @@
+//! What every server of Freehold shares: TLS with hot reload, health, metrics, graceful stop, logging

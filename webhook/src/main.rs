@@ -1,0 +1,2 @@
+//! Admission server: decode, look up, ask policy, answer
+fn main() {}
