@@ -1,10 +1,9 @@
-//! `cargo xtask`: generates what is committed, checks the structure, builds packages and images, runs demo and tests.
+//! `cargo xtask`: generates what is committed, checks the structure, builds packages and images.
 //!
 //! Input is this workspace and the command line; output are files in the repository (generate), in the cache (images),
-//! or a verdict (check, test). It exists apart from the rooms so that none of them carries build code.
+//! or a verdict (check). It exists apart from the rooms so that none of them carries build code.
 
 mod check;
-mod demo;
 mod generate;
 mod images;
 mod steps;
@@ -26,8 +25,6 @@ enum Command {
     Check(check::Args),
     /// Build packages, guest kernel, runtime bundle and container images into the cache
     Images(images::Args),
-    /// Run the demo, or take it down
-    Demo(demo::Args),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -35,6 +32,5 @@ fn main() -> anyhow::Result<()> {
         Command::Generate(args) => generate::run(args),
         Command::Check(args) => check::run(args),
         Command::Images(args) => images::run(args),
-        Command::Demo(args) => demo::run(args),
     }
 }
