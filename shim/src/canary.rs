@@ -1,0 +1,94 @@
+//! `canary`: boots one machine, says the first words to its agent, prints what it is and ends.
+//!
+//! The runtime installer runs it before it trusts a node with a handler, and to find out whether hardware virtualisation
+//! works; hence one line of JSON or one line of error.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use freehold_guest_api::message::{Call, Empty};
+
+use crate::agent::{Agent, client};
+use crate::config;
+use crate::machine::process::Machine;
+
+/// Time allowed unless said otherwise.
+const DEFAULT_SECONDS: u64 = 20;
+/// Time for the guest to power off before it is ended.
+const OFF_TIME: Duration = Duration::from_secs(2);
+
+/// What was asked.
+#[derive(Debug, PartialEq)]
+pub struct Options {
+    config: PathBuf,
+    time: Duration,
+}
+
+/// Reads the command line after `canary`.
+///
+/// # Errors
+/// If it is not understood.
+pub fn options(mut args: impl Iterator<Item = String>) -> anyhow::Result<Options> {
+    let (mut config, mut seconds) = (None, DEFAULT_SECONDS);
+    while let Some(name) = args.next() {
+        let value = args.next().with_context(|| format!("{name} needs a value"))?;
+        match name.as_str() {
+            "--config" => config = Some(PathBuf::from(value)),
+            "--timeout-seconds" => seconds = value.parse().with_context(|| format!("{name} {value} is no number"))?,
+            _ => bail!("unknown option {name}; usage: canary --config FILE [--timeout-seconds {DEFAULT_SECONDS}]"),
+        }
+    }
+    Ok(Options { config: config.context("canary needs --config FILE")?, time: Duration::from_secs(seconds) })
+}
+
+/// Boots and prints.
+///
+/// # Errors
+/// If the machine does not start or its agent does not answer in time, with the console's last words.
+pub async fn run(options: Options) -> anyhow::Result<()> {
+    let config = config::load(&options.config)?;
+    let began = Instant::now();
+    let (machine, port) = Machine::start(&config).await?;
+    let (agent, _events) = Agent::connect(port);
+    let ready = tokio::select! {
+        ready = agent.configure(client::first_words("canary")?, options.time) => match ready {
+            Ok(ready) => ready,
+            Err(error) => bail!("{error}; the machine's last words: {}", machine.console.tail()),
+        },
+        how = machine.wait() => bail!("the machine ended ({how}); its last words: {}", machine.console.tail()),
+    };
+    println!(
+        "{}",
+        serde_json::json!({
+            "kernelRelease": crate::printable(&ready.kernel_release),
+            "bootId": crate::printable(&ready.boot_id),
+            "acceleration": config.acceleration.name(),
+            "startMilliseconds": u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        })
+    );
+    let _ = agent.ask_within("Shutdown", Call::Shutdown(Empty {}), OFF_TIME).await;
+    if tokio::time::timeout(OFF_TIME, machine.wait()).await.is_err() {
+        machine.kill();
+        machine.wait().await;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> anyhow::Result<Options> {
+        options(args.iter().map(|s| (*s).to_owned()))
+    }
+
+    #[test]
+    fn options_are_read() {
+        let expect = Options { config: "/c".into(), time: Duration::from_secs(5) };
+        assert_eq!(parse(&["--config", "/c", "--timeout-seconds", "5"]).unwrap(), expect);
+        for wrong in [&["--config"][..], &[], &["--config", "/c", "--timeout-seconds", "x"], &["--speed", "1"]] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

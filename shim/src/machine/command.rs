@@ -1,0 +1,145 @@
+//! QEMU's command line as a pure function of the machine's shape.
+//!
+//! q35 with PCI: memory grows and shrinks by virtio-mem, disks and network cards are plugged while it runs. Descriptors
+//! arrive by number; no path of a pod is ever on the command line.
+
+use crate::config::{Acceleration, Bundle};
+
+/// PCIe root ports, one a network card that may be plugged.
+pub const ROOT_PORTS: usize = 4;
+/// Below 32 MiB the translator throws away code it needs again (measured: slow).
+const TRANSLATION_MIB: u32 = 32;
+/// Timer interrupts a second of the guest's kernel: `lpj` is cycles by tick.
+const GUEST_HZ: u64 = 250;
+
+/// What differs from machine to machine.
+#[derive(Debug, Clone)]
+pub struct Shape<'a> {
+    /// The files.
+    pub bundle: &'a Bundle,
+    /// How guest code is run.
+    pub acceleration: Acceleration,
+    /// Memory it boots with, in MiB.
+    pub base_mib: u64,
+    /// Memory it may grow by, in MiB.
+    pub growth_mib: u64,
+    /// Virtual CPUs.
+    pub cpus: usize,
+    /// The host's clock in kHz; without it an emulated guest calibrates, slowly and at times wrongly.
+    pub host_khz: Option<u64>,
+    /// Descriptor of the agent's port.
+    pub agent_fd: i32,
+    /// Descriptor of the control socket.
+    pub qmp_fd: i32,
+    /// Descriptor of the serial console.
+    pub serial_fd: i32,
+}
+
+/// Arguments of the bundle's dynamic loader, which is the program to run.
+pub fn arguments(shape: &Shape<'_>) -> Vec<String> {
+    let bundle = shape.bundle;
+    let mut out: Vec<String> = vec!["--library-path".into(), bundle.libraries(), bundle.qemu()];
+    let mut add = |name: &str, value: String| {
+        out.push(name.into());
+        if !value.is_empty() {
+            out.push(value);
+        }
+    };
+    add("-L", bundle.firmware());
+    for flag in ["-nodefaults", "-no-user-config", "-no-reboot"] {
+        add(flag, String::new());
+    }
+    add("-display", "none".into());
+    add("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny".into());
+    add("-machine", "q35,smbus=off,sata=off,usb=off,hpet=off,vmport=off,i8042=off,memory-backend=base".into());
+    match shape.acceleration {
+        Acceleration::Kvm => {
+            add("-accel", "kvm".into());
+            add("-cpu", "host".into());
+        }
+        Acceleration::Tcg => {
+            add("-accel", format!("tcg,tb-size={TRANSLATION_MIB}"));
+            add("-cpu", "max".into());
+        }
+    }
+    add("-m", format!("{}M,slots=2,maxmem={}M", shape.base_mib, shape.base_mib + shape.growth_mib));
+    add("-smp", shape.cpus.to_string());
+    add("-object", format!("memory-backend-ram,id=base,size={}M", shape.base_mib));
+    add("-object", format!("memory-backend-ram,id=growth,size={}M,reserve=off", shape.growth_mib));
+    add("-kernel", bundle.kernel());
+    add("-initrd", bundle.initrd());
+    add("-append", kernel_parameters(shape));
+    for (id, fd) in [("agent", shape.agent_fd), ("qmp", shape.qmp_fd), ("serial", shape.serial_fd)] {
+        add("-chardev", format!("socket,id={id},fd={fd}"));
+    }
+    add("-mon", "chardev=qmp,mode=control".into());
+    add("-serial", "chardev:serial".into());
+    add("-device", "virtio-serial-pci,id=serial0,max_ports=2".into());
+    add("-device", format!("virtserialport,bus=serial0.0,nr=1,chardev=agent,name={}", freehold_guest_api::limits::PORT_NAME));
+    add("-device", "virtio-mem-pci,id=memory0,memdev=growth,node=0,requested-size=0,block-size=2M".into());
+    add("-device", "virtio-scsi-pci,id=scsi0".into());
+    add("-device", "virtio-rng-pci".into());
+    for port in 0..ROOT_PORTS {
+        add("-device", format!("pcie-root-port,id=port{port},chassis={0},slot={0}", port + 1));
+    }
+    out
+}
+
+/// Early messages go to the serial console that ends up in errors; a panic reboots at once, which `-no-reboot` turns into
+/// QEMU's end. Grown memory becomes kernel memory too, or its page tables starve the base.
+fn kernel_parameters(shape: &Shape<'_>) -> String {
+    let mut out = String::from(
+        "console=ttyS0 quiet loglevel=4 panic=-1 rdinit=/init no_timer_check cryptomgr.notests random.trust_cpu=on pci=realloc \
+         memhp_default_state=online memory_hotplug.online_policy=auto-movable memory_hotplug.auto_movable_ratio=301",
+    );
+    if let (Acceleration::Tcg, Some(khz)) = (shape.acceleration, shape.host_khz) {
+        out += &format!(" tsc_early_khz={khz} tsc=reliable lpj={}", khz * 1000 / GUEST_HZ);
+    }
+    out
+}
+
+/// The host's clock in kHz from the text of /proc/cpuinfo.
+pub fn host_khz(cpuinfo: &str) -> Option<u64> {
+    let line = cpuinfo.lines().find(|line| line.starts_with("cpu MHz"))?;
+    let mhz: f64 = line.split(':').nth(1)?.trim().parse().ok()?;
+    (mhz > 100.0 && mhz < 100_000.0).then_some((mhz * 1000.0) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(bundle: &Bundle, acceleration: Acceleration) -> Shape<'_> {
+        Shape {
+            bundle,
+            acceleration,
+            base_mib: 128,
+            growth_mib: 1024,
+            cpus: 2,
+            host_khz: Some(2_596_140),
+            agent_fd: 7,
+            qmp_fd: 8,
+            serial_fd: 9,
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_as_written_down() {
+        let text = arguments(&shape(&Bundle("/b".into()), Acceleration::Tcg)).join("\n");
+        assert_eq!(text, include_str!("command.golden").trim_end());
+    }
+
+    #[test]
+    fn hardware_virtualisation_takes_the_hosts_processor_and_its_own_clock() {
+        let text = arguments(&shape(&Bundle("/b".into()), Acceleration::Kvm)).join(" ");
+        assert!(text.contains("-accel kvm -cpu host"));
+        assert!(!text.contains("tsc_early_khz"));
+    }
+
+    #[test]
+    fn the_clock_is_read() {
+        assert_eq!(host_khz("processor\t: 0\ncpu MHz\t\t: 2596.140\n"), Some(2_596_140));
+        assert_eq!(host_khz("processor\t: 0\n"), None);
+        assert_eq!(host_khz("cpu MHz\t\t: 0.0\n"), None);
+    }
+}
