@@ -1,1 +1,99 @@
-//! Every custom resource of Freehold as a Rust type with schema, rules and documentation
+//! Every custom resource of Freehold as a Rust type with schema, rules and documentation.
+//!
+//! Input: nothing; these are types, and `cargo xtask generate` writes the CRDs of the chart from them. The API server acts
+//! on the schemas and their CEL rules, the operator, the webhook and the runtime installer on the types. It is a room of
+//! its own, without a client or a runtime, so that whoever only needs the documents does not build a controller.
+//!
+//! Not here yet: TenantClass; and of Tenant, Boundary and SandboxRuntime everything that no controller enforces. A field
+//! that would be ignored is not offered.
+
+mod boundary;
+mod node_runtime;
+mod sandbox_runtime;
+mod tenant;
+
+pub use boundary::*;
+pub use node_runtime::*;
+pub use sandbox_runtime::*;
+pub use tenant::*;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::CustomResourceExt;
+
+/// The API group of every resource here.
+pub const GROUP: &str = "freehold.dev";
+/// The label by which a Namespace says whose it is; also on what the operator makes there.
+pub const TENANT_LABEL: &str = "freehold.dev/tenant";
+/// The name of the one Boundary in a tenant's namespace.
+pub const BOUNDARY_NAME: &str = "boundary";
+/// The label on nodes whose canary proved the microVM runtime; a kubelet can't set it on itself.
+pub const MICROVM_NODE_LABEL: &str = "freehold.dev.node-restriction.kubernetes.io/microvm";
+/// The value of [`MICROVM_NODE_LABEL`] on such nodes.
+pub const NODE_READY: &str = "ready";
+/// The longest name of a Tenant or SandboxRuntime: names of what is made from them must fit a label value.
+pub const MAX_NAME_CHARACTERS: usize = 40;
+
+/// Amounts of resources by name, as in a ResourceQuota.
+pub type Quantities = BTreeMap<String, Quantity>;
+
+/// All definitions, in the order in which they are written to the chart.
+pub fn definitions() -> Vec<CustomResourceDefinition> {
+    vec![Boundary::crd(), NodeRuntime::crd(), SandboxRuntime::crd(), Tenant::crd()]
+}
+
+/// Bounded quantities; the API server reads them again when the ResourceQuota is written.
+fn quantities_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "object",
+        "maxProperties": 64,
+        "additionalProperties": {
+            "type": "string",
+            "maxLength": 32,
+            "pattern": "^[0-9]+([.][0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei)?$"
+        }
+    })
+}
+
+/// One quantity, bounded as in [`quantities_schema`].
+fn quantity_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "string",
+        "maxLength": 32,
+        "pattern": "^[0-9]+([.][0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei)?$"
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_definition_is_ours_short_and_bounded_by_rules() {
+        let short: Vec<_> = definitions().iter().flat_map(|crd| crd.spec.names.short_names.clone().unwrap()).collect();
+        assert_eq!(short, ["bnd", "ndr", "sbr", "fht"]);
+        for crd in definitions() {
+            assert_eq!(crd.spec.group, GROUP);
+            assert_eq!(crd.spec.names.categories.as_deref(), Some(&["freehold".to_owned()][..]));
+            let text = serde_json::to_string(&crd).unwrap();
+            assert!(text.contains("x-kubernetes-validations"), "{} has no rule on its name", crd.spec.names.kind);
+            assert!(!text.contains("\"uint"), "{} has an unsigned format, which OpenAPI does not know", crd.spec.names.kind);
+        }
+    }
+
+    #[test]
+    fn field_names_are_the_published_ones() {
+        let boundary = serde_json::json!({
+            "apiVersion": "freehold.dev/v1alpha1", "kind": "Boundary", "metadata": {"name": "boundary", "namespace": "a"},
+            "spec": {
+                "tenant": {"name": "a", "uid": "6f1c", "generation": 4}, "namespaceUID": "8c1e",
+                "enforcementMode": "Enforce", "state": "Active",
+                "pods": {"runtimeClassNames": {"default": "freehold-microvm", "allowed": ["freehold-microvm"]}}
+            }
+        });
+        let read: Boundary = serde_json::from_value(boundary.clone()).unwrap();
+        assert_eq!(serde_json::to_value(read).unwrap(), boundary);
+    }
+}

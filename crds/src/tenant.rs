@@ -1,0 +1,192 @@
+//! Tenant: who owns namespaces, how much they may use, in what sandbox.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::Quantities;
+
+/// A tenant: owners, the namespaces they may make, and what they may use there. What is not said gets a default that is
+/// resolved into each namespace's Boundary, never written back here.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "freehold.dev",
+    version = "v1alpha1",
+    kind = "Tenant",
+    shortname = "fht",
+    category = "freehold",
+    status = "TenantStatus",
+    derive = "PartialEq",
+    doc = "A tenant: owners, the namespaces they may make, and what they may use there.",
+    validation = Rule::new("self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')").message("a Tenant's name is a DNS label of at most 40 characters"),
+    printcolumn(name = "Class", type_ = "string", json_path = ".spec.tenantClassName", priority = 1),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    printcolumn(name = "Pods", type_ = "string", json_path = ".status.quota.used.pods"),
+    printcolumn(name = "Runtime", type_ = "string", json_path = ".spec.runtimes.default"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantSpec {
+    /// Name of the class whose defaults and bounds apply. No class is served yet: the name is kept, nothing is read by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 40))]
+    pub tenant_class_name: Option<String>,
+    /// Who may make namespaces of this tenant and what they may do in them.
+    #[schemars(length(min = 1, max = 64))]
+    pub owners: Vec<Owner>,
+    /// How many namespaces the tenant may have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespaces: Option<TenantNamespaces>,
+    /// How much the tenant may use in all its namespaces together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<TenantQuota>,
+    /// Which sandboxes the tenant's pods run in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtimes: Option<TenantRuntimes>,
+    /// What becomes of the namespaces when the Tenant is deleted; Retain if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_policy: Option<DeletionPolicy>,
+}
+
+/// Someone who owns a tenant's namespaces.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[x_kube(validation = Rule::new("(self.kind == 'ServiceAccount') == has(self.namespace)").message("a ServiceAccount has a namespace; a User or Group has none"))]
+#[x_kube(validation = Rule::new("!self.name.startsWith('system:')").message("an owner is a person, a team or a ServiceAccount by kind, not a system: identity"))]
+#[serde(rename_all = "camelCase")]
+pub struct Owner {
+    /// What kind of subject this is.
+    pub kind: OwnerKind,
+    /// Name of the subject as the API server knows it.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Namespace of a ServiceAccount.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
+    /// What the owner may do in the tenant's namespaces; `[admin]` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 3))]
+    pub cluster_role_names: Option<Vec<OwnerClusterRole>>,
+}
+
+/// Kinds of subjects.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OwnerKind {
+    /// A user name.
+    User,
+    /// A group name.
+    Group,
+    /// A ServiceAccount; `namespace` is needed.
+    ServiceAccount,
+}
+
+/// The ClusterRoles that the operator may bind in a tenant's namespaces.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "lowercase")]
+pub enum OwnerClusterRole {
+    /// Everything in the namespace, including its roles.
+    Admin,
+    /// Workloads and their configuration.
+    Edit,
+    /// Reading, without Secrets.
+    View,
+}
+
+impl OwnerClusterRole {
+    /// The ClusterRole's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Edit => "edit",
+            Self::View => "view",
+        }
+    }
+}
+
+/// The namespaces of a tenant.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantNamespaces {
+    /// How many namespaces get a share of the quota; 5 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub max: Option<i32>,
+}
+
+/// What a tenant may use.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantQuota {
+    /// Hard limits over all namespaces, in the names of a ResourceQuota. Each namespace gets an equal share.
+    #[schemars(schema_with = "crate::quantities_schema")]
+    pub hard: Quantities,
+}
+
+/// Sandboxes, by names of SandboxRuntimes.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[x_kube(validation = Rule::new("!has(self.default) || self.default in self.allowed").message("the default runtime must be among the allowed ones"))]
+#[serde(rename_all = "camelCase")]
+pub struct TenantRuntimes {
+    /// What a pod that says nothing runs in; the first allowed one if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 40))]
+    pub default: Option<String>,
+    /// What a pod may run in.
+    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 40)))]
+    pub allowed: Vec<String>,
+}
+
+/// What becomes of a deleted Tenant's namespaces.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeletionPolicy {
+    /// The namespaces stay, guarded by their Boundaries as they were.
+    #[default]
+    Retain,
+    /// The namespaces are deleted with everything in them.
+    Delete,
+}
+
+/// What the operator observed.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantStatus {
+    /// Generation of the spec this speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready and, where it is False, why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// The namespaces that belong to the tenant.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub namespaces: Vec<TenantNamespaceStatus>,
+    /// The quota and what is used of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<TenantQuotaStatus>,
+}
+
+/// A namespace of the tenant.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantNamespaceStatus {
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+}
+
+/// The quota and what is used of it.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantQuotaStatus {
+    /// Hard limits over all namespaces.
+    #[serde(default)]
+    #[schemars(schema_with = "crate::quantities_schema")]
+    pub hard: Quantities,
+    /// What is used in all namespaces together.
+    #[serde(default)]
+    #[schemars(schema_with = "crate::quantities_schema")]
+    pub used: Quantities,
+}
