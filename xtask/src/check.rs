@@ -23,8 +23,15 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that are programs: none may depend on another.
-const PROGRAMS: &[&str] =
-    &["freehold-operator", "freehold-webhook", "freehold-runtime-installer", "freehold-shim", "freehold-guest", "freehold-e2e", "xtask"];
+const PROGRAMS: &[&str] = &[
+    "freehold-operator",
+    "freehold-webhook",
+    "freehold-runtime-installer",
+    "freehold-shim",
+    "freehold-guest",
+    "freehold-e2e",
+    "xtask",
+];
 
 /// Verbs that turn a role into cluster-admin where they are not held to named resources.
 const ESCALATING: &[&str] = &["escalate", "bind", "impersonate"];
@@ -85,8 +92,14 @@ fn yaml_files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
 fn rbac_faults(file: &Path) -> anyhow::Result<Vec<String>> {
     let text = std::fs::read_to_string(file).with_context(|| format!("could not read {}", file.display()))?;
     let mut faults = Vec::new();
-    for document in text.split("\n---").filter(|document| document.lines().any(|line| matches!(line, "kind: ClusterRole" | "kind: Role"))) {
-        let plain = document.lines().filter(|line| !line.trim_start().starts_with("{{") && !line.starts_with("---")).collect::<Vec<_>>().join("\n");
+    for document in
+        text.split("\n---").filter(|document| document.lines().any(|line| matches!(line, "kind: ClusterRole" | "kind: Role")))
+    {
+        let plain = document
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("{{") && !line.starts_with("---"))
+            .collect::<Vec<_>>()
+            .join("\n");
         let plain = plain.replace("{{", "'").replace("}}", "'");
         match Value::deserialize(serde_yaml::Deserializer::from_str(&plain)) {
             Ok(role) => faults.extend(role_faults(&role).into_iter().map(|fault| format!("{}: {fault}", file.display()))),
@@ -98,7 +111,12 @@ fn rbac_faults(file: &Path) -> anyhow::Result<Vec<String>> {
 
 fn role_faults(role: &Value) -> Vec<String> {
     let words = |rule: &Value, key: &str| -> Vec<String> {
-        rule.get(key).and_then(Value::as_sequence).into_iter().flatten().filter_map(|word| word.as_str().map(str::to_owned)).collect()
+        rule.get(key)
+            .and_then(Value::as_sequence)
+            .into_iter()
+            .flatten()
+            .filter_map(|word| word.as_str().map(str::to_owned))
+            .collect()
     };
     let mut faults = Vec::new();
     for rule in role.get("rules").and_then(Value::as_sequence).into_iter().flatten() {
@@ -133,7 +151,10 @@ mod tests {
             ("[{apiGroups: [''], resources: ['*'], verbs: ['*']}]", 2),
             ("[{apiGroups: [rbac.authorization.k8s.io], resources: [clusterroles], verbs: [bind]}]", 1),
             ("[{apiGroups: [rbac.authorization.k8s.io], resources: [clusterroles], verbs: [bind], resourceNames: [admin]}]", 0),
-            ("[{apiGroups: [rbac.authorization.k8s.io], resources: [clusterroles], verbs: [escalate], resourceNames: [admin]}]", 1),
+            (
+                "[{apiGroups: [rbac.authorization.k8s.io], resources: [clusterroles], verbs: [escalate], resourceNames: [admin]}]",
+                1,
+            ),
             ("[{apiGroups: [''], resources: [serviceaccounts], verbs: [impersonate]}]", 1),
         ] {
             assert_eq!(faults(rules), expected, "{rules}");

@@ -1,2 +1,0 @@
-//! Evidence on a real cluster: rows that the demo prints and the tests assert
-fn main() {}
