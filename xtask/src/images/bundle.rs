@@ -41,7 +41,7 @@ const FIRMWARE: &[(&str, &str)] = &[
     ("qemu-system-data", "usr/share/qemu/kvmvapic.bin"),
     ("qemu-system-data", "usr/share/qemu/linuxboot_dma.bin"),
     ("qemu-system-data", "usr/share/qemu/pvh.bin"),
-    ("ipxe-qemu", "usr/lib/ipxe/qemu/efi-virtio.rom"),
+    ("ipxe-qemu", "usr/share/qemu/efi-virtio.rom"),
 ];
 
 /// Where Debian's packages keep shared libraries.
