@@ -1,0 +1,235 @@
+//! What a new process does between fork and exec: namespaces, mounts, root, identity.
+//!
+//! A failure goes to the agent through the status pipe as an errno and words; the pipe closes at exec, which says that all
+//! went well. The order of the identity steps is the kernel's: what needs privileges first, privileges last.
+
+use crate::fail::{Failure, Result, Step};
+use crate::mounts;
+use crate::sys;
+use freehold_guest_api::message::{CreateContainer, StartProcess};
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// First byte in the status pipe: a terminal, followed by the number of its master as four bytes.
+pub const TERMINAL: u8 = b'T';
+/// First byte in the status pipe: a failure, followed by errno as four bytes and the words.
+pub const FAILED: u8 = b'E';
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const DEFAULT_UMASK: u32 = 0o22;
+const LAST_CAPABILITY: u64 = 63;
+
+/// How the process comes into its container.
+pub enum Entry<'a> {
+    /// As its init: makes mounts below the root and pivots.
+    Init {
+        /// The container.
+        spec: &'a CreateContainer,
+        /// Where its root is mounted.
+        root: PathBuf,
+        /// Where the volumes are.
+        volumes: &'a BTreeMap<String, PathBuf>,
+    },
+    /// Beside its init, whose pidfd this is.
+    Exec(&'a OwnedFd),
+}
+
+/// Everything a new process needs.
+pub struct Plan<'a> {
+    /// What to start.
+    pub start: &'a StartProcess,
+    /// Where.
+    pub entry: Entry<'a>,
+    /// cgroup.procs of the container.
+    pub cgroup: PathBuf,
+    /// stdin, stdout and stderr unless there is a terminal.
+    pub stdio: Option<[OwnedFd; 3]>,
+    /// To the agent.
+    pub status: File,
+    /// From the agent: a byte once it has the terminal.
+    pub go_on: File,
+}
+
+/// Becomes the process; never returns.
+pub fn run(mut plan: Plan<'_>) -> ! {
+    let failure = match become_process(&mut plan) {
+        Ok(never) => match never {},
+        Err(failure) => failure,
+    };
+    let mut bytes = vec![FAILED];
+    bytes.extend_from_slice(&failure.errno.to_le_bytes());
+    bytes.extend_from_slice(failure.message.as_bytes());
+    // If the agent does not listen, there is nobody else to tell.
+    let _ = plan.status.write_all(&bytes);
+    sys::exit_now(127)
+}
+
+fn become_process(plan: &mut Plan<'_>) -> Result<std::convert::Infallible> {
+    let start = plan.start;
+    sys::default_signals();
+    fs::write(&plan.cgroup, "0").step("join the container's cgroup")?;
+    fs::write("/proc/self/oom_score_adj", start.oom_score_adj.to_string()).step("set oom_score_adj")?;
+    match &plan.entry {
+        Entry::Init { spec, root, volumes } => enter_root(spec, root, volumes)?,
+        Entry::Exec(init) => {
+            sys::enter(init.as_fd(), libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP).step("enter the container's namespaces")?;
+        }
+    }
+    set_stdio(plan)?;
+    for limit in &start.rlimits {
+        sys::set_limit(limit.resource, limit.soft, limit.hard).step(format!("set resource limit {}", limit.resource))?;
+    }
+    if start.cwd.is_empty() || !Path::new(&start.cwd).is_dir() {
+        fs::create_dir_all(cwd(start)).step(format!("make the working directory {:?}", start.cwd))?;
+    }
+    std::env::set_current_dir(cwd(start)).step(format!("enter the working directory {:?}", start.cwd))?;
+    let program = strings(&start.args, "argument")?;
+    let env = strings(&start.env, "environment")?;
+    drop_privileges(start)?;
+    Err(execute(start, &program, &env))
+}
+
+fn cwd(start: &StartProcess) -> &str {
+    if start.cwd.is_empty() { "/" } else { &start.cwd }
+}
+
+fn enter_root(spec: &CreateContainer, path: &Path, volumes: &BTreeMap<String, PathBuf>) -> Result<()> {
+    sys::unshare(libc::CLONE_NEWCGROUP).step("make the cgroup namespace")?;
+    sys::mount("", "/", "", libc::MS_REC | libc::MS_PRIVATE, "").step("make mounts private")?;
+    let root = sys::open(path, libc::O_PATH | libc::O_DIRECTORY).step("open the container's root")?;
+    let root = root.as_fd();
+    for mount in &spec.mounts {
+        mounts::mount(root, mount, volumes)?;
+    }
+    mounts::make_nodes(root)?;
+    for device in &spec.devices {
+        mounts::make_device(root, device, volumes)?;
+    }
+    for path in &spec.readonly_paths {
+        mounts::make_readonly(root, path)?;
+    }
+    for path in &spec.masked_paths {
+        mounts::mask(root, path)?;
+    }
+    if spec.rootfs.as_ref().is_some_and(|rootfs| rootfs.readonly) {
+        sys::set_mount_attributes(root, 1, false).step("make the root read-only")?;
+    }
+    sys::chdir_to(root).step("enter the container's root")?;
+    sys::pivot_here().step("change root to the container's")?;
+    sys::unmount(".", libc::MNT_DETACH).step("leave the guest's root")?;
+    std::env::set_current_dir("/").step("enter /")
+}
+
+fn set_stdio(plan: &mut Plan<'_>) -> Result<()> {
+    let start = plan.start;
+    let terminal = plan.stdio.is_none();
+    let fds = match plan.stdio.take() {
+        Some(fds) => fds,
+        None => open_terminal(start, &mut plan.status, &mut plan.go_on)?,
+    };
+    for (number, fd) in fds.iter().enumerate() {
+        sys::dup_to(fd.as_raw_fd(), number as i32).step("set stdio")?;
+    }
+    sys::close_rest_on_exec().step("close the agent's files")?;
+    sys::new_session(terminal).step("make a session")
+}
+
+/// Opens a terminal of the container's own devpts, so that its name means something there.
+fn open_terminal(start: &StartProcess, status: &mut File, go_on: &mut File) -> Result<[OwnedFd; 3]> {
+    let master = sys::open("/dev/pts/ptmx", libc::O_RDWR | libc::O_NOCTTY).step("open /dev/pts/ptmx for a terminal")?;
+    let number = sys::unlock_pty(master.as_fd()).step("unlock the terminal")?;
+    if start.columns != 0 && start.rows != 0 {
+        sys::set_terminal_size(master.as_fd(), start.columns, start.rows).step("size the terminal")?;
+    }
+    let side = sys::open(format!("/dev/pts/{number}"), libc::O_RDWR | libc::O_NOCTTY).step("open the terminal")?;
+    std::os::unix::fs::fchown(&side, Some(start.uid), None).step("own the terminal")?;
+    let mut message = vec![TERMINAL];
+    message.extend_from_slice(&master.as_raw_fd().to_le_bytes());
+    status.write_all(&message).step("hand the terminal over")?;
+    go_on.read_exact(&mut [0]).step("wait for the agent to take the terminal")?;
+    let copy = || side.try_clone().step("copy the terminal");
+    Ok([copy()?, copy()?, copy()?])
+}
+
+fn drop_privileges(start: &StartProcess) -> Result<()> {
+    sys::prctl(libc::PR_SET_KEEPCAPS, 1).step("keep capabilities")?;
+    // Without no_new_privs a filter needs CAP_SYS_ADMIN, which is about to go.
+    if !start.seccomp.is_empty() && !start.no_new_privileges {
+        sys::set_seccomp(&start.seccomp).step("install the seccomp filter")?;
+    }
+    let sets = start.capabilities.unwrap_or_default();
+    for capability in (0..=LAST_CAPABILITY).filter(|c| sets.bounding & (1 << c) == 0) {
+        match sys::prctl(libc::PR_CAPBSET_DROP, capability) {
+            // The kernel knows fewer than 64.
+            Err(error) if error.raw_os_error() != Some(libc::EINVAL) => {
+                return Err(error).step(format!("drop capability {capability}"));
+            }
+            _ => {}
+        }
+    }
+    sys::set_identity(start.uid, start.gid, &start.groups).step(format!("become user {}:{}", start.uid, start.gid))?;
+    sys::set_capabilities(sets.effective, sets.permitted, sets.inheritable).step("set capabilities")?;
+    for capability in (0..=LAST_CAPABILITY).filter(|c| sets.ambient & (1 << c) != 0) {
+        sys::raise_ambient(capability).step(format!("raise ambient capability {capability}"))?;
+    }
+    // SAFETY: takes an integer only.
+    unsafe { libc::umask(start.umask.unwrap_or(DEFAULT_UMASK) as libc::mode_t) };
+    if start.no_new_privileges {
+        sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).step("set no_new_privs")?;
+        if !start.seccomp.is_empty() {
+            sys::set_seccomp(&start.seccomp).step("install the seccomp filter")?;
+        }
+    }
+    Ok(())
+}
+
+fn strings(list: &[String], what: &str) -> Result<Vec<CString>> {
+    let each = |s: &String| CString::new(s.as_str()).map_err(|_| Failure::refuse(format!("{what} holds a NUL byte")));
+    list.iter().map(each).collect()
+}
+
+/// Where a program may be: itself if it names a directory, else in each directory of PATH.
+pub fn candidates(program: &str, env: &[String]) -> Vec<String> {
+    if program.contains('/') {
+        return vec![program.to_owned()];
+    }
+    let path = env.iter().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
+    path.split(':').map(|dir| format!("{}/{program}", if dir.is_empty() { "." } else { dir })).collect()
+}
+
+fn execute(start: &StartProcess, args: &[CString], env: &[CString]) -> Failure {
+    let Some(program) = start.args.first().filter(|program| !program.is_empty()) else {
+        return Failure::refuse("the process has no program to start");
+    };
+    let mut worst = libc::ENOENT;
+    for candidate in candidates(program, &start.env) {
+        let Ok(path) = CString::new(candidate) else { continue };
+        match sys::exec(&path, args, env).raw_os_error().unwrap_or(libc::EIO) {
+            libc::ENOENT | libc::ENOTDIR => {}
+            libc::EACCES => worst = libc::EACCES,
+            other => {
+                worst = other;
+                break;
+            }
+        }
+    }
+    let why = std::io::Error::from_raw_os_error(worst);
+    let place = if program.contains('/') { "" } else { " in $PATH" };
+    Failure::with(worst, format!("exec {program:?}{place}: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_looked_up_in_path() {
+        let env = ["PATH=/a::/b".to_owned()];
+        assert_eq!(candidates("x", &env), ["/a/x", "./x", "/b/x"]);
+        assert_eq!(candidates("./x", &env), ["./x"]);
+        assert_eq!(candidates("sh", &[]).last().unwrap(), "/bin/sh");
+    }
+}
