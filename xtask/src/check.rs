@@ -60,7 +60,7 @@ pub fn run(_args: Args) -> anyhow::Result<()> {
 /// Names of all packages that `room` reaches by normal (not build, not test) dependencies.
 fn packages_below(room: &str) -> anyhow::Result<BTreeSet<String>> {
     let output = Command::new("cargo")
-        .args(["tree", "--locked", "--edges", "normal", "--prefix", "none", "--format", "{p}", "--package", room])
+        .args(["tree", "--edges", "normal", "--prefix", "none", "--format", "{p}", "--package", room])
         .output()
         .context("could not start cargo tree")?;
     if !output.status.success() {
