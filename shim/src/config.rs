@@ -55,12 +55,12 @@ pub struct Config {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file can't be read.
-    #[error("can't read the handler's configuration {path}: {source}; the runtime installer writes it")]
+    #[error("can't read the handler's configuration {path}: {cause}; the runtime installer writes it")]
     Read {
         /// Which file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// The file is not what it should be.
     #[error("the handler's configuration {path} is wrong: {reason}")]
@@ -77,7 +77,7 @@ pub enum ConfigError {
 /// # Errors
 /// If it can't be read, parsed, or has a value out of bounds.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    let read = |source| ConfigError::Read { path: path.to_owned(), source };
+    let read = |cause| ConfigError::Read { path: path.to_owned(), cause };
     let wrong = |reason: String| ConfigError::Wrong { path: path.to_owned(), reason };
     if std::fs::metadata(path).map_err(read)?.len() > MAX_BYTES {
         return Err(wrong(format!("it is larger than {MAX_BYTES} bytes")));

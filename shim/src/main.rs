@@ -1,7 +1,8 @@
 //! Container runtime shim: one virtual machine a pod.
 //!
-//! containerd starts this binary (`start`, `delete`), then speaks to the server it leaves behind; the runtime installer runs
-//! its `canary`. Decisions (command line, conversion of specs, lifecycle) are pure functions; processes, sockets and
+//! The runtime installer runs its `canary`. **What is not here yet: everything containerd calls** — `start`, `delete` and the
+//! task service — and the pod's network, volumes and the kubelet's files; `spec` and `rootfs` are their pure parts and are
+//! called by nothing but their tests. Decisions (command line, conversion of specs, lifecycle) are pure functions; processes, sockets and
 //! mounts are at the edge.
 
 #[allow(dead_code, reason = "streams are for the task service, which is not here yet")]
@@ -11,6 +12,10 @@ mod canary;
 mod config;
 #[allow(dead_code, reason = "disks and growth are for the task service, which is not here yet")]
 mod machine;
+#[allow(dead_code, reason = "containers are for the task service, which is not here yet")]
+mod rootfs;
+#[allow(dead_code, reason = "containers are for the task service, which is not here yet")]
+mod spec;
 
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -33,8 +33,8 @@ pub enum AgentError {
         message: String,
     },
     /// No answer in time.
-    #[error("the guest did not answer {0} within {REQUEST_TIME:?}")]
-    Late(&'static str),
+    #[error("the guest did not answer {0} within {1:?}")]
+    Late(&'static str, Duration),
     /// The connection is over.
     #[error("the connection to the guest is lost: {0}")]
     Lost(String),
@@ -119,7 +119,7 @@ impl Agent {
         let result = tokio::time::timeout(time, self.exchange(id, call)).await;
         self.inner.pending.lock().expect("nothing panics under this lock").remove(&id);
         match result {
-            Err(_) => Err(AgentError::Late(what)),
+            Err(_) => Err(AgentError::Late(what, time)),
             Ok(Err(error)) => Err(error),
             Ok(Ok(None)) => Err(AgentError::Unexpected(what)),
             Ok(Ok(Some(Answer::Error(error)))) => {

@@ -72,7 +72,7 @@ async fn a_silent_agent_is_late() {
     let (here, _there) = UnixStream::pair().unwrap();
     let (client, _events) = Agent::connect(here);
     let error = client.ask_within("Shutdown", Call::Shutdown(Empty {}), Duration::from_millis(20)).await.unwrap_err();
-    assert!(matches!(error, AgentError::Late("Shutdown")), "{error}");
+    assert!(matches!(error, AgentError::Late("Shutdown", _)), "{error}");
     assert!(client.inner.pending.lock().unwrap().is_empty());
 }
 

@@ -29,18 +29,18 @@ pub enum StartError {
     #[error("can't prepare a virtual machine: {0}")]
     Prepare(#[from] std::io::Error),
     /// QEMU could not be run.
-    #[error("can't run {program}: {source}; is the bundle whole?")]
+    #[error("can't run {program}: {cause}; is the bundle whole?")]
     Run {
         /// Which program.
         program: String,
         /// Why.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// QEMU ran but did not answer.
-    #[error("the virtual machine did not start: {source}; its last words: {console}")]
+    #[error("the virtual machine did not start: {cause}; its last words: {console}")]
     Qmp {
         /// What failed.
-        source: QmpError,
+        cause: QmpError,
         /// The end of console and messages.
         console: String,
     },
@@ -97,10 +97,10 @@ impl Machine {
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(std::io::Error::from)?;
         let qmp = match Qmp::connect(qmp).await {
             Ok(qmp) => qmp,
-            Err(source) => {
+            Err(cause) => {
                 let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
                 tokio::task::yield_now().await; // lets the readers take what lies in the pipes
-                return Err(StartError::Qmp { source, console: console.tail() });
+                return Err(StartError::Qmp { cause, console: console.tail() });
             }
         };
         let pid = pid.as_raw_nonzero().get().unsigned_abs();
@@ -181,7 +181,7 @@ async fn keep(mut command: Command, inherited: Vec<OwnedFd>) -> Result<Kept, Sta
     let (pid, messages) = started
         .await
         .map_err(|_| std::io::Error::other("the thread that starts QEMU ended"))?
-        .map_err(|source| StartError::Run { program, source })?;
+        .map_err(|cause| StartError::Run { program, cause })?;
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| std::io::Error::other("QEMU has no pid"))?;
     let messages = messages.ok_or_else(|| std::io::Error::other("QEMU has no standard error"))?;
     Ok((pid, messages, ended))

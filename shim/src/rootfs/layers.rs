@@ -1,0 +1,165 @@
+//! Image layers as erofs files, each made once a node and only ever opened read-only.
+//!
+//! A layer is known by its folder's path, device, inode and birth time: containerd reuses a snapshot's number and the
+//! file system may reuse an inode, but a new folder has a new birth time. A file appears by rename when it is whole.
+//! The converter runs as the shim does, without confinement of its own.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::fs::{AtFlags, FlockOperation, StatxFlags};
+use sha2::{Digest, Sha256};
+
+use crate::config::{Bundle, Config};
+
+/// Part of every key: a change of the converter or its options makes new files.
+const CONVERTER: &str = "erofs-1";
+
+/// Birth times are cut to the kernel's tick (10 ms at most), so a folder made in the same tick at the same path and inode
+/// would have the same key. A file is published only this long after its key was read: whatever folder comes later is in a
+/// later tick.
+const BIRTH_TICK: Duration = Duration::from_millis(20);
+
+/// Why a layer is not there.
+#[derive(Debug, thiserror::Error)]
+pub enum LayerError {
+    /// A file or folder could not be used.
+    #[error("can't {step} for image layer {layer}: {cause}")]
+    File {
+        /// What was done.
+        step: &'static str,
+        /// Which layer.
+        layer: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+    /// The converter failed.
+    #[error("can't convert image layer {layer}: mkfs.erofs ended with {status}: {words}")]
+    Converter {
+        /// Which layer.
+        layer: PathBuf,
+        /// How it ended.
+        status: String,
+        /// Its last words.
+        words: String,
+    },
+}
+
+/// Opens a layer's erofs file, made now if it is not there. Takes time: call it off the async threads.
+///
+/// # Errors
+/// If the layer can't be read or converted, or the cache can't be written.
+pub fn open(config: &Config, layer: &Path) -> Result<(String, File), LayerError> {
+    let failed = |step| move |cause: io::Error| LayerError::File { step, layer: layer.to_owned(), cause };
+    let key = key(layer).map_err(failed("identify the folder"))?;
+    let cache = &config.layer_cache;
+    std::fs::create_dir_all(cache).map_err(failed("make the cache"))?;
+    std::fs::set_permissions(cache, PermissionsExt::from_mode(0o700)).map_err(failed("close the cache to others"))?;
+    let path = cache.join(format!("{key}.erofs"));
+    if let Ok(file) = File::open(&path) {
+        return Ok((key, file));
+    }
+    let lock = File::create(cache.join(format!("{key}.lock"))).map_err(failed("open the lock"))?;
+    rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(|e| failed("take the lock")(e.into()))?;
+    if let Ok(file) = File::open(&path) {
+        return Ok((key, file)); // another shim made it while this one waited
+    }
+    std::thread::sleep(BIRTH_TICK);
+    let temporary = cache.join(format!("{key}.tmp"));
+    convert(config, layer, &temporary)?;
+    let file = File::open(&temporary).map_err(failed("open the new file"))?;
+    file.set_permissions(PermissionsExt::from_mode(0o400)).map_err(failed("seal the new file"))?;
+    file.sync_all().map_err(failed("sync the new file"))?;
+    std::fs::rename(&temporary, &path).map_err(failed("publish the new file"))?;
+    bound(cache, config.layer_cache_max_bytes, &path);
+    Ok((key, file))
+}
+
+fn convert(config: &Config, layer: &Path, target: &Path) -> Result<(), LayerError> {
+    let bundle = Bundle(config.bundle.clone());
+    let _ = std::fs::remove_file(target); // left by a shim that was killed
+    let output = Command::new(bundle.loader())
+        .args(["--library-path", &bundle.libraries(), &bundle.mkfs_erofs(), "--quiet"])
+        .args([target, layer])
+        .env_clear()
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|cause| LayerError::File { step: "run mkfs.erofs", layer: layer.to_owned(), cause })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let words = crate::printable(&String::from_utf8_lossy(&output.stderr));
+    Err(LayerError::Converter { layer: layer.to_owned(), status: output.status.to_string(), words })
+}
+
+/// What the layer is known by.
+fn key(layer: &Path) -> io::Result<String> {
+    let path = layer.canonicalize()?;
+    let flags = StatxFlags::INO | StatxFlags::BTIME;
+    let stat = rustix::fs::statx(rustix::fs::CWD, &path, AtFlags::SYMLINK_NOFOLLOW, flags)?;
+    if stat.stx_mask & StatxFlags::BTIME.bits() == 0 {
+        return Err(io::Error::other(
+            "its file system keeps no birth times, so a reused folder can't be told from the one before",
+        ));
+    }
+    let text = format!(
+        "{CONVERTER}\0{}\0{}:{}\0{}\0{}.{}",
+        path.display(),
+        stat.stx_dev_major,
+        stat.stx_dev_minor,
+        stat.stx_ino,
+        stat.stx_btime.tv_sec,
+        stat.stx_btime.tv_nsec
+    );
+    Ok(Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Removes the oldest files beyond the bound, but never `keep`. Machines hold theirs open, so nothing is taken from one.
+fn bound(cache: &Path, max_bytes: u64, keep: &Path) {
+    let Ok(entries) = std::fs::read_dir(cache) else { return };
+    let mut files: Vec<_> = entries
+        .flatten()
+        .filter(|entry| entry.path().extension().is_some_and(|e| e == "erofs") && entry.path() != keep)
+        .filter_map(|entry| entry.metadata().ok().map(|m| (m.accessed().or(m.modified()).ok(), m.len(), entry.path())))
+        .collect();
+    files.sort();
+    let mut total: u64 = files.iter().map(|(_, size, _)| size).sum::<u64>() + std::fs::metadata(keep).map_or(0, |m| m.len());
+    for (_, size, path) in files {
+        if total <= max_bytes {
+            return;
+        }
+        if std::fs::remove_file(&path).is_ok() {
+            total -= size;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_folder_at_an_old_path_is_another_layer_and_the_cache_is_bounded() {
+        let folder = std::env::temp_dir().join(format!("freehold-layers-{}", std::process::id()));
+        let layer = folder.join("42");
+        std::fs::create_dir_all(&layer).unwrap();
+        let first = key(&layer).unwrap();
+        assert_eq!(first, key(&layer).unwrap());
+        std::thread::sleep(BIRTH_TICK);
+        std::fs::remove_dir(&layer).unwrap();
+        std::fs::create_dir(&layer).unwrap();
+        assert_ne!(first, key(&layer).unwrap());
+        for name in ["a", "b", "c"] {
+            std::fs::write(folder.join(format!("{name}.erofs")), [0; 100]).unwrap();
+        }
+        bound(&folder, 200, &folder.join("a.erofs"));
+        assert!(folder.join("a.erofs").exists());
+        let left = std::fs::read_dir(&folder).unwrap().flatten().filter(|e| e.path().is_file()).count();
+        assert_eq!(left, 2);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

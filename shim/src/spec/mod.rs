@@ -1,0 +1,252 @@
+//! From a container's OCI spec to the agent's requests: pure functions over plain data, tested as tables.
+//!
+//! Input: `config.json` of a bundle, which containerd wrote and a tenant chose much of. What a VM can't give (namespaces of
+//! the host) is refused by name; what the guest must not see of the host (cgroup paths, devices) is left out.
+
+pub mod mounts;
+pub mod process;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use freehold_guest_api::message::{CreateContainer, Resources, Rootfs};
+use serde::Deserialize;
+
+/// Annotation: the sandbox that a container belongs to.
+pub const SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
+/// Annotation: `sandbox` or `container`.
+pub const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
+/// Largest config.json in bytes; real ones have some 20 KiB.
+const MAX_SPEC: u64 = 4 * 1024 * 1024;
+
+/// Why a spec is not run.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum SpecError {
+    /// It can't be read.
+    #[error("can't read the container's spec {path}: {reason}")]
+    Read {
+        /// Which file.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// A namespace of the host is asked for.
+    #[error(
+        "a virtual machine can't share the host's {0} namespace: remove the pod's host{0} field, or use the node's own runtime"
+    )]
+    HostNamespace(String),
+    /// A mount is of no kind that a VM can have.
+    #[error("the mount {destination} ({source_path}) can't be given to a virtual machine: {reason}")]
+    Mount {
+        /// Where in the container.
+        destination: String,
+        /// What on the host.
+        source_path: String,
+        /// Why.
+        reason: &'static str,
+    },
+    /// A value is not known.
+    #[error("{what} {value} is not known")]
+    Unknown {
+        /// What kind of value.
+        what: &'static str,
+        /// Which.
+        value: String,
+    },
+}
+
+/// What is read of a spec.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Spec {
+    /// The first process.
+    pub process: process::Process,
+    /// The root.
+    pub root: Root,
+    /// Host name.
+    pub hostname: String,
+    /// Mounts in order.
+    pub mounts: Vec<mounts::Mount>,
+    /// The container runtime's annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// Linux.
+    pub linux: Linux,
+}
+
+/// `root`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Root {
+    /// Show it read-only.
+    pub readonly: bool,
+}
+
+/// `linux`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Linux {
+    /// Paths shown empty.
+    pub masked_paths: Vec<String>,
+    /// Paths made read-only.
+    pub readonly_paths: Vec<String>,
+    /// Limits.
+    pub resources: SpecResources,
+    /// Kernel parameters.
+    pub sysctl: BTreeMap<String, String>,
+    /// Namespaces.
+    pub namespaces: Vec<Namespace>,
+}
+
+/// A namespace.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Namespace {
+    /// Kind.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Path of one to join.
+    pub path: String,
+}
+
+/// `linux.resources`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct SpecResources {
+    memory: Memory,
+    cpu: Cpu,
+    pids: Pids,
+}
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct Memory {
+    limit: Option<i64>,
+}
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct Cpu {
+    shares: Option<u64>,
+    quota: Option<i64>,
+    period: Option<u64>,
+}
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct Pids {
+    limit: Option<i64>,
+}
+
+impl SpecResources {
+    /// As the agent takes them.
+    pub fn to_guest(&self) -> Resources {
+        Resources {
+            memory: self.memory.limit.and_then(|n| u64::try_from(n).ok()).unwrap_or(0),
+            cpu_quota: self.cpu.quota.filter(|&n| n > 0).unwrap_or(0),
+            cpu_period: self.cpu.period.unwrap_or(0),
+            cpu_shares: self.cpu.shares.unwrap_or(0),
+            pids: self.pids.limit.filter(|&n| n > 0).unwrap_or(0),
+        }
+    }
+}
+
+/// Reads a bundle's spec.
+///
+/// # Errors
+/// If it is missing, too large or no spec.
+pub fn read(bundle: &Path) -> Result<Spec, SpecError> {
+    let path = bundle.join("config.json");
+    let failed = |reason: String| SpecError::Read { path: path.display().to_string(), reason };
+    let size = std::fs::metadata(&path).map_err(|e| failed(e.to_string()))?.len();
+    if size > MAX_SPEC {
+        return Err(failed(format!("it has {size} bytes, at most {MAX_SPEC} are read")));
+    }
+    let bytes = std::fs::read(&path).map_err(|e| failed(e.to_string()))?;
+    serde_json::from_slice(&bytes).map_err(|e| failed(e.to_string()))
+}
+
+impl Spec {
+    /// The sandbox it belongs to; a container outside a pod is its own.
+    pub fn group<'a>(&'a self, id: &'a str) -> &'a str {
+        self.annotations.get(SANDBOX_ID).map_or(id, String::as_str)
+    }
+
+    /// It is a pod's sandbox: the machine itself, without a process.
+    pub fn is_sandbox(&self) -> bool {
+        self.annotations.get(CONTAINER_TYPE).is_some_and(|kind| kind == "sandbox")
+    }
+
+    /// Refuses namespaces of the host. Network, IPC and UTS of a pod's container are joined by path, which is the pod's;
+    /// in a sandbox (or alone) a missing one means the host's.
+    ///
+    /// # Errors
+    /// For the first namespace that is the host's.
+    pub fn refuse_host_namespaces(&self) -> Result<(), SpecError> {
+        let kinds: &[(&str, &str)] =
+            if self.is_sandbox() { &[("network", "Network"), ("ipc", "IPC"), ("pid", "PID")] } else { &[("mount", "mount")] };
+        for (kind, name) in kinds {
+            if !self.linux.namespaces.iter().any(|namespace| namespace.kind == *kind) {
+                return Err(SpecError::HostNamespace((*name).to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The request that makes the container.
+    ///
+    /// # Errors
+    /// If a mount or a namespace can't be given.
+    pub fn to_create(&self, id: &str, rootfs: Rootfs) -> Result<CreateContainer, SpecError> {
+        self.refuse_host_namespaces()?;
+        let mounts = self.mounts.iter().map(mounts::convert).collect::<Result<Vec<_>, _>>()?;
+        Ok(CreateContainer {
+            container: id.to_owned(),
+            rootfs: Some(Rootfs { readonly: self.root.readonly, ..rootfs }),
+            mounts: mounts.into_iter().flatten().collect(),
+            masked_paths: self.linux.masked_paths.clone(),
+            readonly_paths: self.linux.readonly_paths.clone(),
+            resources: Some(self.linux.resources.to_guest()),
+            devices: Vec::new(),
+            privileged: false,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(text: &str) -> Spec {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn a_container_finds_its_sandbox() {
+        let pod = spec(r#"{"annotations":{"io.kubernetes.cri.sandbox-id":"s","io.kubernetes.cri.container-type":"container"}}"#);
+        assert_eq!((pod.group("c"), pod.is_sandbox()), ("s", false));
+        assert_eq!(Spec::default().group("c"), "c");
+    }
+
+    #[test]
+    fn host_namespaces_are_refused_by_name() {
+        let sandbox = r#""annotations":{"io.kubernetes.cri.container-type":"sandbox"}"#;
+        for (namespaces, expect) in [
+            (r#"{"type":"ipc"},{"type":"pid"}"#, Some("hostNetwork")),
+            (r#"{"type":"network"},{"type":"pid"}"#, Some("hostIPC")),
+            (r#"{"type":"network"},{"type":"ipc"}"#, Some("hostPID")),
+            (r#"{"type":"network"},{"type":"ipc"},{"type":"pid"}"#, None),
+        ] {
+            let spec = spec(&format!(r#"{{{sandbox},"linux":{{"namespaces":[{namespaces}]}}}}"#));
+            match (spec.refuse_host_namespaces(), expect) {
+                (Err(error), Some(expect)) => assert!(error.to_string().contains(expect), "{error}"),
+                (result, expect) => assert!(result.is_ok() && expect.is_none(), "{namespaces}"),
+            }
+        }
+    }
+
+    #[test]
+    fn limits_are_taken_over() {
+        let spec = spec(
+            r#"{"linux":{"resources":{"memory":{"limit":1048576},"cpu":{"shares":2,"quota":-1,"period":100000},"pids":{"limit":9}}}}"#,
+        );
+        let expect = Resources { memory: 1_048_576, cpu_quota: 0, cpu_period: 100_000, cpu_shares: 2, pids: 9 };
+        assert_eq!(spec.linux.resources.to_guest(), expect);
+    }
+}
