@@ -142,7 +142,6 @@ func (t tool) ensure() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("lock of %s: %w", t.name, err)
 	}
-	defer os.Remove(dir + ".lock")
 	defer lock.Close()
 	if _, err := os.Stat(dir); err == nil {
 		return dir, nil

@@ -61,6 +61,7 @@ oomScoreAdj: 0
 maxOpenFiles: %d
 clusterDomain: cluster.local
 clusterDNS: [10.96.0.10]
+volumePluginDir: /var/lib/kubelet/volume-plugins
 resolvConf: /etc/resolv.conf
 evictionHard: {memory.available: 100Mi, nodefs.available: 1%%, imagefs.available: 1%%}
 imageGCHighThresholdPercent: 100
