@@ -373,7 +373,7 @@ pub fn poll(fds: &mut [libc::pollfd], timeout_ms: i32) -> Result<()> {
 
 /// Sets the clock to nanoseconds since 1970.
 pub fn set_clock(realtime_ns: u64) -> Result<()> {
-    let seconds = (realtime_ns / 1_000_000_000) as libc::time_t;
+    let seconds = (realtime_ns / 1_000_000_000) as _;
     let time = libc::timespec { tv_sec: seconds, tv_nsec: (realtime_ns % 1_000_000_000) as _ };
     // SAFETY: time outlives the call.
     check(unsafe { libc::clock_settime(libc::CLOCK_REALTIME, &raw const time) }).map(drop)
