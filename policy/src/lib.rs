@@ -1,1 +1,104 @@
-//! Pure decisions: may this object be in this tenant's namespace, and what does it lack
+//! Pure decisions: may this object be in this tenant's namespace, and what does it lack.
+//!
+//! Input is plain data: the parts of a Boundary, a pod or a Namespace that rules read ([`view`]), and answers that the
+//! edge fetched before (what the requester may do). Output is a [`Decision`]: every denial at once, and a JSON patch that
+//! completes the object. The webhook asks, explains and answers; the operator asks the same for what exists already. It is
+//! a room of its own so that a rule is tested in microseconds, and so that the floor's ValidatingAdmissionPolicies can be
+//! held against the very same tables (`tests/`).
+//!
+//! Not here yet: Services, network, storage, ingress, images and quota arithmetic.
+
+pub mod host_access;
+pub mod namespaces;
+pub mod pods;
+pub mod runtime_class;
+pub mod view;
+
+use std::fmt;
+
+/// The label by which a Namespace says whose it is.
+pub const TENANT_LABEL: &str = "freehold.dev/tenant";
+
+/// How many characters of an object's own value a message repeats; a hostile value can be as long as the object.
+pub const SHOWN_VALUE_CHARACTERS: usize = 128;
+
+/// One thing that stands against an object: said to the person at kubectl.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denial {
+    /// Path of the field in the object, as `kubectl explain` would have it: `spec.containers[0].securityContext.privileged`.
+    pub field: String,
+    /// What stands there, shortened to [`SHOWN_VALUE_CHARACTERS`]; `(unset)` where something is missing.
+    pub value: String,
+    /// The rule in a few words, stable enough for a metric's label.
+    pub rule: &'static str,
+    /// What may stand there instead. Names only what the requester may see.
+    pub allowed: String,
+}
+
+impl Denial {
+    /// A denial whose value is cut to a length that can be shown.
+    pub fn new(field: impl Into<String>, value: impl fmt::Display, rule: &'static str, allowed: impl Into<String>) -> Self {
+        let mut value = value.to_string();
+        if let Some((end, _)) = value.char_indices().nth(SHOWN_VALUE_CHARACTERS) {
+            value.truncate(end);
+            value.push('…');
+        }
+        Self { field: field.into(), value, rule, allowed: allowed.into() }
+    }
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} is {:?}, refused by rule {:?}; allowed: {}", self.field, self.value, self.rule, self.allowed)
+    }
+}
+
+/// The answer about one object.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Decision {
+    /// What refuses the object. Empty means admitted.
+    pub denials: Vec<Denial>,
+    /// What would refuse it if the tenant's enforcementMode were Enforce: said as a warning, counted, never refusing.
+    pub observed: Vec<Denial>,
+    /// What completes the object. Empty unless the object is admitted with it.
+    pub patch: json_patch::Patch,
+}
+
+impl Decision {
+    /// Whether nothing stands against the object.
+    pub fn admitted(&self) -> bool {
+        self.denials.is_empty()
+    }
+
+    /// All denials as one text for the person who asked.
+    pub fn message(&self) -> String {
+        self.denials.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// Which of the two admission calls asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The mutating call: what is missing can be filled in.
+    Complete,
+    /// The validating call, or a look at what exists: the object is final, what is missing is a denial.
+    Judge,
+}
+
+/// Whether `name` is in a list of exact names and names with a trailing `*`.
+pub fn listed(allowed: &[String], name: &str) -> bool {
+    allowed.iter().any(|entry| match entry.strip_suffix('*') {
+        Some(start) => name.starts_with(start),
+        None => entry == name,
+    })
+}
+
+/// A JSON pointer to a key of a map, escaped by RFC 6901.
+fn pointer(map: &[&str], key: &str) -> json_patch::jsonptr::PointerBuf {
+    json_patch::jsonptr::PointerBuf::from_tokens(map.iter().copied().chain([key]))
+}
+
+/// The operation that sets a member, replacing what stands there (RFC 6902, section 4.1).
+fn set(map: &[&str], key: &str, value: serde_json::Value) -> json_patch::PatchOperation {
+    json_patch::PatchOperation::Add(json_patch::AddOperation { path: pointer(map, key), value })
+}

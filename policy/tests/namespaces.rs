@@ -1,0 +1,198 @@
+//! Namespaces: one table of cases against the rules.
+
+use std::collections::BTreeMap;
+
+use freehold_policy::namespaces::{ADOPT, BELONG, OPERATOR, OWN, Question, ROAM, Requester, check, questions};
+use freehold_policy::view::Namespace;
+use freehold_policy::{Decision, Phase};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+mod floor;
+
+const TENANT: &str = "metadata.labels[freehold.dev/tenant]";
+const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
+
+/// A namespace `n`: `a`, `b` and so on stand for the tenant label, other labels as `key=value`, `@key=value` for annotations.
+fn namespace(text: &str) -> Value {
+    let mut object = json!({"metadata": {"name": "n"}});
+    for word in text.split_whitespace() {
+        let (map, word) = word.strip_prefix('@').map_or(("labels", word), |word| ("annotations", word));
+        match word.split_once('=') {
+            Some(("name", name)) => object["metadata"]["name"] = json!(name),
+            Some((key, value)) => object["metadata"][map][key] = json!(value),
+            None => object["metadata"][map]["freehold.dev/tenant"] = json!(word),
+        }
+    }
+    object
+}
+
+/// `own:a adopt:b belong roam`, and the tenants owned.
+fn requester(rights: &str) -> Requester {
+    let mut requester = Requester { username: "jane".to_owned(), ..Requester::default() };
+    for right in rights.split_whitespace() {
+        let (verb, tenant) = right.split_once(':').map_or((right, None), |(verb, tenant)| (verb, Some(tenant.to_owned())));
+        let verb = match verb {
+            "own" => OWN,
+            "adopt" => ADOPT,
+            "belong" => BELONG,
+            "roam" => ROAM,
+            _ => panic!("no such verb {verb}"),
+        };
+        requester.owned.extend(tenant.clone().filter(|_| verb == OWN));
+        requester.allowed.insert(Question { verb, tenant });
+    }
+    requester
+}
+
+/// The decision; the floor must refuse exactly what the validating call refuses.
+fn judge(phase: Phase, requester: &Requester, old: Option<&Value>, new: &Value) -> Decision {
+    let decode = |value: &Value| serde_json::from_value::<Namespace>(value.clone()).expect("the case is no Namespace");
+    let (before, after) = (old.map(decode), decode(new));
+    let asked = questions(before.as_ref(), &after);
+    assert!(asked.len() <= 4 && asked.iter().all(|question| question.tenant.as_deref() != Some("")));
+    let known = Requester { allowed: requester.allowed.intersection(&asked).cloned().collect(), ..requester.clone() };
+    let decision = check(phase, &known, before.as_ref(), &after);
+    let judged = check(Phase::Judge, &known, before.as_ref(), &after);
+    let tenant = |namespace: Option<&Namespace>| namespace.and_then(|n| n.metadata.labels.get("freehold.dev/tenant").cloned());
+    let may = |verb, tenant: Option<String>| requester.allowed.contains(&Question { verb, tenant });
+    let (left, joined) = (tenant(before.as_ref()), tenant(Some(&after)));
+    let answers = BTreeMap::from([
+        ("mayOwnNew", may(OWN, joined.clone())),
+        ("mayAdoptOld", may(ADOPT, left)),
+        ("mayAdoptNew", may(ADOPT, joined)),
+        ("belongs", may(BELONG, None)),
+        ("roams", may(ROAM, None)),
+    ]);
+    let request =
+        floor::Request { old: old.cloned(), object: new.clone(), username: requester.username.clone(), answers, params: None };
+    let refused = floor::refusals(&["namespaces"], &request);
+    assert_eq!(
+        judged.admitted(),
+        refused.is_empty(),
+        "rules and floor differ: {old:?} -> {new}: {} / {refused:?}",
+        judged.message()
+    );
+    decision
+}
+
+/// Name, rights, labels before and after, fields refused.
+type Belonging<'a> = (&'a str, &'a str, Option<&'a str>, &'a str, &'a [&'a str]);
+
+#[test]
+fn belonging() {
+    let create: Option<&str> = None;
+    let cases: Vec<Belonging> = vec![
+        ("an owner's", "own:a belong", create, "a", &[]),
+        ("another tenant's label", "own:a belong", create, "b", &[TENANT]),
+        ("an empty label", "own:a belong", create, "freehold.dev/tenant=", &[TENANT]),
+        ("an owner of two says nothing", "own:a own:b belong", create, "", &[TENANT]),
+        ("a foreign controller", "", create, "", &[]),
+        ("a foreign controller with a label", "", create, "a", &[TENANT]),
+        ("an administrator", "own:a belong roam", create, "", &[]),
+        ("a system name", "own:a belong", create, "a name=kube-x", &["metadata.name"]),
+        ("our own namespace", "own:a adopt:a", create, "a name=freehold-system", &["metadata.name"]),
+        ("unchanged", "", Some("a"), "a x=y", &[]),
+        ("foreign unchanged", "", Some(""), "x=y", &[]),
+        ("taken in by an owner", "own:a belong", Some(""), "a", &[TENANT]),
+        ("taken in by the platform team", "adopt:a", Some(""), "a", &[]),
+        ("a system one, by the platform team", "adopt:a", Some("name=kube-system"), "a name=kube-system", &["metadata.name"]),
+        ("released by an owner", "own:a belong", Some("a"), "", &[TENANT]),
+        ("released by the platform team", "adopt:a", Some("a"), "", &[]),
+        ("moved with one half", "adopt:a own:b", Some("a"), "b", &[TENANT]),
+        ("moved with the other half", "own:a adopt:b", Some("a"), "b", &[TENANT]),
+        ("moved", "adopt:a adopt:b", Some("a"), "b", &[]),
+        ("emptied by the platform team", "adopt:a", Some("a"), "freehold.dev/tenant=", &[TENANT]),
+        ("of an update, own is not enough", "own:b", Some("a"), "b", &[TENANT]),
+    ];
+    for (name, rights, old, new, expect) in cases {
+        let old = old.map(namespace);
+        let decision = judge(Phase::Judge, &requester(rights), old.as_ref(), &namespace(new));
+        let fields: Vec<_> = decision.denials.iter().map(|denial| denial.field.as_str()).collect();
+        assert_eq!(fields, expect, "{name}");
+    }
+}
+
+#[test]
+fn what_is_guarded() {
+    let enforce = format!("metadata.labels[{ENFORCE}]");
+    let level = |level: &str| format!("a {ENFORCE}={level}");
+    let version = |version: &str| format!("a {ENFORCE}-version={version}");
+    let version_field = enforce.replace(']', "-version]");
+    let admin = "metadata.labels[resource.kubernetes.io/admin-access]";
+    let selector = "scheduler.alpha.kubernetes.io/node-selector";
+    let cases: Vec<(&str, Option<String>, String, Option<&str>)> = vec![
+        ("baseline to restricted", Some(level("baseline")), level("restricted"), None),
+        ("restricted to baseline", Some(level("restricted")), level("baseline"), Some(&enforce)),
+        ("baseline to privileged", Some(level("baseline")), level("privileged"), Some(&enforce)),
+        ("baseline to nothing", Some(level("baseline")), "a".into(), Some(&enforce)),
+        ("nothing to privileged", Some("a".into()), level("privileged"), Some(&enforce)),
+        ("privileged stays", Some(level("privileged")), format!("{} x=y", level("privileged")), None),
+        ("privileged to nothing", Some(level("privileged")), "a".into(), None),
+        ("created privileged", None, level("privileged"), Some(&enforce)),
+        ("created restricted", None, level("restricted"), None),
+        ("created with an old version", None, version("v1.0"), Some(&version_field)),
+        ("created with the latest version", None, version("latest"), None),
+        ("an older version", Some(version("latest")), version("v1.0"), Some(&version_field)),
+        ("no version", Some(version("v1.30")), "a".into(), None),
+        ("admin access", Some("a".into()), "a resource.kubernetes.io/admin-access=true".into(), Some(admin)),
+        ("created with admin access", None, "a resource.kubernetes.io/admin-access=true".into(), Some(admin)),
+        ("our other labels", Some("a".into()), "a freehold.dev/x=y".into(), Some("metadata.labels[freehold.dev/x]")),
+        ("our other labels removed", Some("a freehold.dev/x=y".into()), "a".into(), Some("metadata.labels[freehold.dev/x]")),
+        (
+            "node selector",
+            Some("a".into()),
+            format!("a @{selector}=x=y"),
+            Some("metadata.annotations[scheduler.alpha.kubernetes.io/node-selector]"),
+        ),
+        ("other annotations", Some("a @x=y".into()), "a @x=z".into(), None),
+    ];
+    for (name, old, new, expect) in cases {
+        let old = old.as_deref().map(namespace);
+        let (new, owner) = (namespace(&new), requester("own:a belong"));
+        let decision = judge(Phase::Judge, &owner, old.as_ref(), &new);
+        let fields: Vec<_> = decision.denials.iter().map(|denial| denial.field.as_str()).collect();
+        assert_eq!(fields, expect.into_iter().collect::<Vec<_>>(), "{name}");
+        assert!(judge(Phase::Judge, &requester("own:a adopt:a"), old.as_ref(), &new).admitted(), "{name}: platform team");
+        let operator = Requester { username: OPERATOR.to_owned(), ..owner };
+        assert!(judge(Phase::Judge, &operator, old.as_ref(), &new).admitted(), "{name}: operator");
+    }
+}
+
+#[test]
+fn the_only_tenant_is_filled_in() {
+    for text in ["", "x=y"] {
+        let mut object = namespace(text);
+        let owner = requester("own:a belong");
+        let decision = judge(Phase::Complete, &owner, None, &object);
+        assert!(decision.admitted());
+        json_patch::patch(&mut object, &decision.patch).expect("the patch applies");
+        assert_eq!(object, namespace(&format!("{text} a")));
+        assert!(judge(Phase::Judge, &owner, None, &object).admitted());
+    }
+    let decision = judge(Phase::Complete, &requester("own:a belong"), None, &namespace("name=kube-x"));
+    assert!(!decision.admitted() && decision.patch.0.is_empty());
+}
+
+#[test]
+fn a_message_names_no_other_tenant() {
+    let decision = judge(Phase::Judge, &requester("own:a belong"), Some(&namespace("secret")), &namespace("a"));
+    assert!(!decision.admitted() && !decision.message().contains("secret"), "{}", decision.message());
+    let decision = judge(Phase::Judge, &requester("own:a own:c belong"), None, &namespace(""));
+    assert!(decision.message().ends_with("say which: a, c"), "{}", decision.message());
+}
+
+proptest! {
+    // Each case parses the whole policy; there are 48 different ones.
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
+    /// Whatever an owner of `a` without further rights does to labels, the namespace of another tenant stays it and no existing one becomes theirs.
+    #[test]
+    fn owners_never_take_nor_lose(old in r"(|a|b|freehold\.dev/tenant=)", new in r"(|a|b|freehold\.dev/tenant=)", level in 0usize..3) {
+        let label = ["", " pod-security.kubernetes.io/enforce=baseline", " pod-security.kubernetes.io/enforce=restricted"][level];
+        let (before, after) = (namespace(&old), namespace(&format!("{new}{label}")));
+        let decision = judge(Phase::Complete, &requester("own:a belong"), Some(&before), &after);
+        if old != new && !(old.contains('=') && new.is_empty()) {
+            prop_assert!(!decision.admitted());
+        }
+    }
+}
