@@ -11,7 +11,9 @@ pub enum Layer {
     AdmissionPolicy,
     /// A ResourceQuota.
     Quota,
-    /// Anything else, a webhook included.
+    /// A webhook that answered; one that could not be called is [`Layer::Other`].
+    Webhook,
+    /// Anything else.
     Other,
 }
 
@@ -43,6 +45,8 @@ impl Answer {
                     Layer::AdmissionPolicy
                 } else if message.contains("exceeded quota") {
                     Layer::Quota
+                } else if message.contains("admission webhook") && message.contains("denied the request") {
+                    Layer::Webhook
                 } else if message.contains("cannot ") && message.contains(" resource ") {
                     Layer::Rbac
                 } else {
@@ -87,7 +91,8 @@ mod tests {
                 Layer::AdmissionPolicy,
             ),
             (r#"pods "x" is forbidden: exceeded quota: q, requested: pods=1"#, Layer::Quota),
-            (r#"admission webhook "w" denied the request: no"#, Layer::Other),
+            (r#"admission webhook "w" denied the request: no"#, Layer::Webhook),
+            (r#"failed calling webhook "w": no endpoints available"#, Layer::Other),
         ] {
             let status = kube::core::Status { code: 403, message: message.into(), ..Default::default() };
             let answer = Answer::of::<()>(Err(kube::Error::Api(Box::new(status)))).unwrap();

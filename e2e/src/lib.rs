@@ -5,8 +5,12 @@
 //! the product never needs it, and so that the same rows run against somebody's own cluster.
 
 pub mod answer;
+pub mod evidence;
+pub mod objects;
 pub mod people;
+pub mod row;
 pub mod wait;
 
 pub use answer::{Answer, Layer};
 pub use people::People;
+pub use row::{Counts, Row, Verdict};
