@@ -1,30 +1,26 @@
 //! Container runtime shim: one virtual machine a pod.
 //!
-//! The runtime installer runs its `canary`. **What is not here yet: everything containerd calls** — `start`, `delete` and the
-//! task service — and the pod's network, volumes and the kubelet's files; `spec` and `rootfs` are their pure parts and are
-//! called by nothing but their tests. Decisions (command line, conversion of specs, lifecycle) are pure functions; processes, sockets and
-//! mounts are at the edge.
+//! containerd runs `start` and `delete` (see `bootstrap`); the runtime installer runs `canary`. Decisions (command lines,
+//! conversion of specs, lifecycle) are pure functions; processes, sockets and netlink are at the edge.
 
-#[allow(dead_code, reason = "streams are for the task service, which is not here yet")]
 mod agent;
+mod bootstrap;
 mod canary;
-#[allow(dead_code, reason = "layers are for the task service, which is not here yet")]
 mod config;
-#[allow(dead_code, reason = "disks and growth are for the task service, which is not here yet")]
 mod machine;
-#[allow(dead_code, reason = "containers are for the task service, which is not here yet")]
+mod record;
 mod rootfs;
-#[allow(dead_code, reason = "containers are for the task service, which is not here yet")]
 mod spec;
+mod task;
 
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 fn main() -> ExitCode {
-    let mut args = std::env::args().skip(1);
-    let result = match args.next().as_deref() {
-        Some("canary") => canary::options(args).and_then(|options| runtime()?.block_on(canary::run(options))),
-        _ => Err(anyhow::anyhow!("usage: containerd-shim-freehold-v2 canary --config FILE [--timeout-seconds SECONDS]")),
+    let mut args = std::env::args().skip(1).peekable();
+    let result = match args.peek().map(String::as_str) {
+        Some("canary") => canary::options(args.skip(1)).and_then(|options| runtime()?.block_on(canary::run(options))),
+        _ => bootstrap::flags(args).and_then(|flags| bootstrap::run(&flags)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,9 +7,9 @@ pub mod mounts;
 pub mod process;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use freehold_guest_api::message::{CreateContainer, Resources, Rootfs};
+use freehold_guest_api::message::{CreateContainer, KeyValue, Resources, Rootfs};
 use serde::Deserialize;
 
 /// Annotation: the sandbox that a container belongs to.
@@ -145,6 +145,18 @@ impl SpecResources {
             pids: self.pids.limit.filter(|&n| n > 0).unwrap_or(0),
         }
     }
+
+    /// `old` with what is named here changed.
+    pub fn over(&self, old: &Resources) -> Resources {
+        let new = self.to_guest();
+        Resources {
+            memory: if self.memory.limit.is_some() { new.memory } else { old.memory },
+            cpu_quota: if self.cpu.quota.is_some() { new.cpu_quota } else { old.cpu_quota },
+            cpu_period: if self.cpu.period.is_some() { new.cpu_period } else { old.cpu_period },
+            cpu_shares: if self.cpu.shares.is_some() { new.cpu_shares } else { old.cpu_shares },
+            pids: if self.pids.limit.is_some() { new.pids } else { old.pids },
+        }
+    }
 }
 
 /// Reads a bundle's spec.
@@ -178,9 +190,9 @@ impl Spec {
     ///
     /// # Errors
     /// For the first namespace that is the host's.
-    pub fn refuse_host_namespaces(&self) -> Result<(), SpecError> {
+    pub fn refuse_host_namespaces(&self, alone: bool) -> Result<(), SpecError> {
         let kinds: &[(&str, &str)] =
-            if self.is_sandbox() { &[("network", "Network"), ("ipc", "IPC"), ("pid", "PID")] } else { &[("mount", "mount")] };
+            if alone { &[("network", "Network"), ("ipc", "IPC"), ("pid", "PID")] } else { &[("mount", "mount")] };
         for (kind, name) in kinds {
             if !self.linux.namespaces.iter().any(|namespace| namespace.kind == *kind) {
                 return Err(SpecError::HostNamespace((*name).to_owned()));
@@ -189,12 +201,22 @@ impl Spec {
         Ok(())
     }
 
+    /// Kernel parameters for the guest.
+    pub fn sysctls(&self) -> Vec<KeyValue> {
+        self.linux.sysctl.iter().map(|(key, value)| KeyValue { key: key.clone(), value: value.clone() }).collect()
+    }
+
+    /// The network namespace that CNI has filled; `None` for an empty one of its own.
+    pub fn network(&self) -> Option<PathBuf> {
+        let namespace = self.linux.namespaces.iter().find(|namespace| namespace.kind == "network")?;
+        (!namespace.path.is_empty()).then(|| PathBuf::from(&namespace.path))
+    }
+
     /// The request that makes the container.
     ///
     /// # Errors
     /// If a mount or a namespace can't be given.
     pub fn to_create(&self, id: &str, rootfs: Rootfs) -> Result<CreateContainer, SpecError> {
-        self.refuse_host_namespaces()?;
         let mounts = self.mounts.iter().map(mounts::convert).collect::<Result<Vec<_>, _>>()?;
         Ok(CreateContainer {
             container: id.to_owned(),
@@ -234,7 +256,7 @@ mod tests {
             (r#"{"type":"network"},{"type":"ipc"},{"type":"pid"}"#, None),
         ] {
             let spec = spec(&format!(r#"{{{sandbox},"linux":{{"namespaces":[{namespaces}]}}}}"#));
-            match (spec.refuse_host_namespaces(), expect) {
+            match (spec.refuse_host_namespaces(true), expect) {
                 (Err(error), Some(expect)) => assert!(error.to_string().contains(expect), "{error}"),
                 (result, expect) => assert!(result.is_ok() && expect.is_none(), "{namespaces}"),
             }
@@ -248,5 +270,7 @@ mod tests {
         );
         let expect = Resources { memory: 1_048_576, cpu_quota: 0, cpu_period: 100_000, cpu_shares: 2, pids: 9 };
         assert_eq!(spec.linux.resources.to_guest(), expect);
+        let change: SpecResources = serde_json::from_str(r#"{"cpu":{"quota":50000},"pids":{"limit":-1}}"#).unwrap();
+        assert_eq!(change.over(&expect), Resources { cpu_quota: 50_000, pids: 0, ..expect });
     }
 }

@@ -240,6 +240,9 @@ func shadowSysctls() error {
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
+		if name == "vm/overcommit_memory" {
+			text = []byte("1\n") // what the kubelet sets; it would write it without the newline that QEMU, like any reader of a real sysctl, expects
+		}
 		file := filepath.Join("/run/shadow", name)
 		if err := errors.Join(err, os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, text, 0o644), bind(file, "/proc/sys/"+name, 0)); err != nil {
 			return err

@@ -1,0 +1,282 @@
+//! What containerd runs: `start` leaves a server behind and prints its address, `delete` cleans up after a dead one.
+//!
+//! One server a pod: `start` for a container finds the sandbox's by a socket whose name is made of the sandbox's id. The
+//! server is this program again, in a session of its own, with the listening socket as descriptor 3; so whoever connects
+//! after `start` has returned waits in the socket's queue. Its messages go to the bundle's `log` fifo, which containerd
+//! reads. The address is printed plain: every containerd from 1.6 on takes that as ttrpc with version 2 of the task API.
+
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use containerd_shim_protos::api::DeleteResponse;
+use containerd_shim_protos::bootstrap_api::BootstrapParams;
+use containerd_shim_protos::protobuf::Message;
+use containerd_shim_protos::shim_async::create_task;
+use containerd_shim_protos::ttrpc;
+use containerd_shim_protos::types::introspection::{RuntimeInfo, RuntimeVersion};
+use sha2::{Digest, Sha256};
+
+use crate::record::Record;
+use crate::spec;
+use crate::task::api::Api;
+use crate::task::events::{Publisher, timestamp};
+use crate::task::lifecycle::KILLED;
+use crate::task::pod::Pod;
+
+/// Where sockets are, unless containerd says otherwise; short, because a socket's path has at most 107 bytes.
+const SOCKETS: &str = "/run/containerd/s";
+/// Most bytes of start's input.
+const MAX_INPUT: u64 = 1024 * 1024;
+/// The listening socket in the server.
+const LISTENER: i32 = 3;
+/// Time for the answer to Shutdown to leave.
+const FAREWELL: Duration = Duration::from_millis(50);
+
+/// containerd's command line, in the manner of Go's `flag`.
+#[derive(Debug, Default, PartialEq)]
+pub struct Flags {
+    namespace: String,
+    id: String,
+    address: String,
+    bundle: Option<PathBuf>,
+    socket: Option<PathBuf>,
+    debug: bool,
+    version: bool,
+    info: bool,
+    action: String,
+}
+
+/// Reads the command line.
+///
+/// # Errors
+/// If a flag is not known or lacks its value.
+pub fn flags(args: impl Iterator<Item = String>) -> anyhow::Result<Flags> {
+    let mut flags = Flags::default();
+    let mut args = args.peekable();
+    while let Some(arg) = args.next() {
+        let Some(name) = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-')) else {
+            flags.action = arg;
+            break;
+        };
+        let (name, given) = name.split_once('=').map_or((name, None), |(name, value)| (name, Some(value.to_owned())));
+        match name {
+            "debug" => flags.debug = true,
+            "v" | "version" => flags.version = true,
+            "info" => flags.info = true,
+            _ => {
+                let value = given.or_else(|| args.next()).with_context(|| format!("-{name} needs a value"))?;
+                match name {
+                    "namespace" => flags.namespace = value,
+                    "id" => flags.id = value,
+                    "address" => flags.address = value,
+                    "bundle" => flags.bundle = Some(value.into()),
+                    "socket" => flags.socket = Some(value.into()),
+                    "publish-binary" => {}
+                    _ => bail!("unknown flag -{name}"),
+                }
+            }
+        }
+    }
+    Ok(flags)
+}
+
+/// Does what containerd asks.
+///
+/// # Errors
+/// If it can't; the words go to standard error, which containerd puts into its own.
+pub fn run(flags: &Flags) -> anyhow::Result<()> {
+    match flags.action.as_str() {
+        _ if flags.version => {
+            println!("containerd-shim-freehold-v2:\n  Version:  {}", env!("CARGO_PKG_VERSION"));
+            Ok(())
+        }
+        _ if flags.info => info(),
+        "start" => start(flags),
+        "delete" => delete(flags),
+        "serve" => crate::runtime()?.block_on(serve(flags)),
+        other => bail!("unknown action {other:?}: containerd starts this program with start or delete"),
+    }
+}
+
+fn info() -> anyhow::Result<()> {
+    let mut version = RuntimeVersion::new();
+    version.version = env!("CARGO_PKG_VERSION").into();
+    let mut info = RuntimeInfo::new();
+    info.name = "io.containerd.freehold.v2".into();
+    info.version = Some(version).into();
+    std::io::stdout().write_all(&info.write_to_bytes()?)?;
+    Ok(())
+}
+
+/// The folder of sockets that containerd asks for. Older versions send the options here, a message of another type, which
+/// can't name this id.
+fn socket_folder(input: &[u8], id: &str) -> PathBuf {
+    let params = BootstrapParams::parse_from_bytes(input).ok().filter(|params| params.instance_id == id);
+    params.and_then(|params| params.socket_dir).filter(|dir| !dir.is_empty()).map_or_else(|| SOCKETS.into(), PathBuf::from)
+}
+
+fn socket_path(folder: &Path, flags: &Flags, group: &str) -> PathBuf {
+    let text = format!("freehold\0{}\0{}\0{group}", flags.address, flags.namespace);
+    folder.join(Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+}
+
+fn start(flags: &Flags) -> anyhow::Result<()> {
+    let mut input = Vec::new();
+    std::io::stdin().take(MAX_INPUT).read_to_end(&mut input).context("can't read containerd's parameters")?;
+    let bundle = std::env::current_dir().context("the bundle is not there")?;
+    let spec = spec::read(&bundle)?;
+    let group = spec.group(&flags.id);
+    let folder = socket_folder(&input, &flags.id);
+    let socket = socket_path(&folder, flags, group);
+    if UnixStream::connect(&socket).is_err() {
+        if group != flags.id {
+            bail!("the shim of sandbox {group} is gone; the pod needs a new sandbox");
+        }
+        launch(flags, &folder, &socket, &bundle)?;
+    }
+    let address = format!("unix://{}", socket.display());
+    std::fs::write(bundle.join("address"), &address).context("can't note the address in the bundle")?;
+    std::io::stdout().write_all(address.as_bytes())?;
+    Ok(())
+}
+
+fn launch(flags: &Flags, folder: &Path, socket: &Path, bundle: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| format!("can't make {}", folder.display()))?;
+    let _ = std::fs::remove_file(socket); // of a server that died: nobody listens
+    let listener = UnixListener::bind(socket).with_context(|| format!("can't listen on {}", socket.display()))?;
+    std::fs::set_permissions(socket, PermissionsExt::from_mode(0o600)).context("can't close the socket to others")?;
+    let listener = OwnedFd::from(listener);
+    let number = listener.as_raw_fd();
+    let mut command = Command::new(std::env::current_exe().context("this program can't find itself")?);
+    command.args(["-namespace", &flags.namespace, "-address", &flags.address, "-id", &flags.id]);
+    command.arg("-socket").arg(socket).args(flags.debug.then_some("-debug")).arg("serve");
+    command.current_dir(bundle).stdin(Stdio::null()).stdout(Stdio::null());
+    // Both ways: no wait for containerd to read, no signal when it goes away, and whole again when it comes back.
+    let no_wait = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let log = std::fs::OpenOptions::new().read(true).write(true).custom_flags(no_wait).open(bundle.join("log"));
+    command.stderr(log.map_or_else(|_| Stdio::null(), Stdio::from));
+    // SAFETY: between fork and exec only setsid, dup2 and fcntl are called, on a descriptor that is kept open here.
+    unsafe {
+        command.pre_exec(move || {
+            rustix::process::setsid()?;
+            // dup2 onto itself would leave close-on-exec set.
+            if number == LISTENER {
+                let fd = std::os::fd::BorrowedFd::borrow_raw(number);
+                rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?;
+            } else if libc::dup2(number, LISTENER) < 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+            Ok(())
+        });
+    }
+    command.spawn().context("can't start the shim's server")?;
+    drop(listener);
+    Ok(())
+}
+
+async fn serve(flags: &Flags) -> anyhow::Result<()> {
+    let level = if flags.debug { tracing::Level::DEBUG } else { tracing::Level::INFO };
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).with_ansi(false).init();
+    let socket = flags.socket.clone().context("serve needs -socket")?;
+    let containerd = std::env::var("TTRPC_ADDRESS").unwrap_or_else(|_| format!("{}.ttrpc", flags.address));
+    let pod = Pod::new(&flags.id, socket.clone(), Publisher::new(&containerd, &flags.namespace));
+    let mut services = create_task(std::sync::Arc::new(Api(pod.clone())));
+    for (_, service) in create_task(std::sync::Arc::new(Api(pod.clone()))) {
+        services.insert("containerd.task.v2.Task".into(), service); // version 3 is version 2 under a new name
+    }
+    // SAFETY: `start` put the listening socket at this number, and nothing else in this process knows it.
+    let server = unsafe { ttrpc::r#async::Server::new().add_unix_listener(LISTENER) };
+    let mut server = server.context("descriptor 3 is no listening socket: this action is for start alone")?;
+    server = server.register_service(services);
+    server.start().await.context("can't serve")?;
+    pod.over.notified().await;
+    tokio::time::sleep(FAREWELL).await;
+    pod.kill_machine();
+    let _ = std::fs::remove_file(&socket);
+    Ok(())
+}
+
+/// Idempotent: a container's bundle has no record, and a sandbox's may be cleaned any number of times.
+fn delete(flags: &Flags) -> anyhow::Result<()> {
+    let bundle = match &flags.bundle {
+        Some(bundle) => bundle.clone(),
+        None => std::env::current_dir().context("the bundle is not there")?,
+    };
+    let record = Record::read(&bundle);
+    if let Some(record) = &record {
+        record.clean();
+    }
+    let mut response = DeleteResponse::new();
+    response.pid = record.map_or(0, |record| record.pid);
+    response.exit_status = KILLED;
+    response.exited_at = timestamp(crate::now_ns());
+    std::io::stdout().write_all(&response.write_to_bytes()?)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(args: &[&str]) -> anyhow::Result<Flags> {
+        flags(args.iter().map(|arg| (*arg).to_owned()))
+    }
+
+    #[test]
+    fn containerds_command_line_is_read() {
+        let found = read(&[
+            "-namespace",
+            "k8s.io",
+            "-address",
+            "/run/c.sock",
+            "-publish-binary",
+            "/bin/containerd",
+            "-id",
+            "x",
+            "--bundle=/b",
+            "-debug",
+            "delete",
+        ]);
+        let expect = Flags {
+            namespace: "k8s.io".into(),
+            id: "x".into(),
+            address: "/run/c.sock".into(),
+            bundle: Some("/b".into()),
+            debug: true,
+            action: "delete".into(),
+            ..Flags::default()
+        };
+        assert_eq!(found.unwrap(), expect);
+        assert!(read(&["-v"]).unwrap().version && read(&["-info"]).unwrap().info);
+        assert!(read(&["-id"]).is_err() && read(&["-speed", "3", "start"]).is_err());
+    }
+
+    #[test]
+    fn a_pods_containers_meet_at_one_socket() {
+        let flags = |id: &str, namespace: &str| Flags { id: id.into(), namespace: namespace.into(), ..Flags::default() };
+        let folder = Path::new(SOCKETS);
+        let sandbox = socket_path(folder, &flags("s", "k8s.io"), "s");
+        assert_eq!(sandbox, socket_path(folder, &flags("c", "k8s.io"), "s"));
+        assert_ne!(sandbox, socket_path(folder, &flags("s", "other"), "s"));
+        assert!(sandbox.as_os_str().len() < 107);
+    }
+
+    #[test]
+    fn containerd_chooses_the_folder_of_sockets() {
+        let mut params = BootstrapParams::new();
+        params.instance_id = "x".into();
+        params.socket_dir = Some("/run/s".into());
+        let bytes = params.write_to_bytes().unwrap();
+        assert_eq!(socket_folder(&bytes, "x"), PathBuf::from("/run/s"));
+        for (input, id) in [(bytes.as_slice(), "y"), (b"", "x"), (b"\xff\xff", "x")] {
+            assert_eq!(socket_folder(input, id), PathBuf::from(SOCKETS), "{id}");
+        }
+    }
+}

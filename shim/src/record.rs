@@ -1,0 +1,108 @@
+//! What `delete` needs to clean up after a shim that died: written beside the sandbox's bundle once there is a machine.
+//!
+//! A pid alone is reused; with its start time it names one process for ever.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, PidfdFlags, Signal};
+use serde::{Deserialize, Serialize};
+
+/// Name in the bundle.
+pub const NAME: &str = "freehold.json";
+/// Time for a killed machine to go: containerd allows `delete` five seconds in all.
+const GONE_TIME: Duration = Duration::from_secs(3);
+
+/// The record.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// QEMU's pid.
+    pub pid: u32,
+    /// Its start time in clock ticks since boot (proc(5), stat, field 22).
+    pub started: u64,
+    /// Its cgroups, made by the shim.
+    pub cgroups: Vec<PathBuf>,
+    /// The task service's socket.
+    pub socket: PathBuf,
+}
+
+impl Record {
+    /// Writes it whole.
+    ///
+    /// # Errors
+    /// If the bundle can't be written.
+    pub fn write(&self, bundle: &Path) -> std::io::Result<()> {
+        let temporary = bundle.join(format!("{NAME}.tmp"));
+        std::fs::write(&temporary, serde_json::to_vec(self)?)?;
+        std::fs::rename(temporary, bundle.join(NAME))
+    }
+
+    /// Reads it; `None` if there is none, which is so for every container but the sandbox.
+    pub fn read(bundle: &Path) -> Option<Record> {
+        serde_json::from_slice(&std::fs::read(bundle.join(NAME)).ok()?).ok()
+    }
+
+    /// Kills the machine if it still is the same one, and removes what was made for it. Safe to call again.
+    pub fn clean(&self) {
+        if let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw)
+            && let Ok(pidfd) = rustix::process::pidfd_open(pid, PidfdFlags::empty())
+            && started(self.pid) == Some(self.started)
+        {
+            let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL); // ESRCH: it has just ended
+            let mut fds = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
+            let time = rustix::event::Timespec { tv_sec: GONE_TIME.as_secs() as i64, tv_nsec: 0 };
+            let _ = rustix::event::poll(&mut fds, Some(&time)); // gone, or as dead as it can be made
+        }
+        remove_cgroups(&self.cgroups);
+        let _ = std::fs::remove_file(&self.socket);
+    }
+}
+
+/// Removes cgroups that are empty, or become so at once: a killed process leaves its own a moment after its end.
+pub fn remove_cgroups(cgroups: &[PathBuf]) {
+    let end = Instant::now() + Duration::from_secs(1);
+    for cgroup in cgroups {
+        while let Err(error) = std::fs::remove_dir(cgroup) {
+            if error.kind() == std::io::ErrorKind::NotFound || Instant::now() > end {
+                break; // the kubelet removes the pod's folder with all below it
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// When the process with this pid was started, in clock ticks since boot.
+pub fn started(pid: u32) -> Option<u64> {
+    start_time(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// Field 22; the name in field 2 may hold anything, so what counts is behind its last bracket.
+fn start_time(stat: &str) -> Option<u64> {
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn the_start_time_is_found_behind_any_name() {
+        let stat = "7 (a) b) c) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 20";
+        assert_eq!(start_time(stat), Some(4242));
+        assert_eq!(start_time("7 a S"), None);
+    }
+
+    #[test]
+    fn only_the_same_process_is_killed_and_twice_is_no_error() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = child.id();
+        let record = |started| Record { pid, started, cgroups: Vec::new(), socket: "/nonexistent/s".into() };
+        let now = started(pid).unwrap();
+        record(now + 1).clean();
+        assert!(child.try_wait().unwrap().is_none());
+        record(now).clean();
+        assert!(!child.wait().unwrap().success());
+        record(now).clean();
+    }
+}

@@ -1,0 +1,178 @@
+//! A running pod: the machine, the connection to its agent, and what was plugged into it.
+
+use std::collections::{BTreeSet, HashMap};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use freehold_guest_api::message::{Call, Configure, Disk, Empty, Happening, Rootfs};
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use crate::agent::Agent;
+use crate::config::{Bundle, Config};
+use crate::machine::process::Machine;
+use crate::machine::{disks, memory};
+use crate::rootfs::{layers, scratch, shape};
+
+/// Time for a machine to boot, under emulation on a busy node.
+const BOOT_TIME: Duration = Duration::from_secs(60);
+/// Time for the guest to write its disks and power off.
+const OFF_TIME: Duration = Duration::from_secs(2);
+/// Time for memory to be plugged; a container starts without the rest.
+const GROW_TIME: Duration = Duration::from_secs(3);
+/// Time between looks at it.
+const GROW_STEP: Duration = Duration::from_millis(20);
+
+/// A pod's machine.
+#[derive(Debug)]
+pub struct Sandbox {
+    /// The machine.
+    pub machine: Machine,
+    /// Its agent.
+    pub agent: Agent,
+    /// The handler's configuration.
+    pub config: Config,
+    plugged: tokio::sync::Mutex<Plugged>,
+    limits: Mutex<HashMap<String, u64>>,
+}
+
+#[derive(Debug, Default)]
+struct Plugged {
+    layers: HashMap<String, u32>,
+    used: BTreeSet<u32>,
+}
+
+impl Sandbox {
+    /// Boots a machine and says the first words to its agent. `record` is called as soon as there is a process to end.
+    ///
+    /// # Errors
+    /// If it does not start or the agent does not answer; the machine is ended then.
+    pub async fn boot(
+        config: Config,
+        configure: Configure,
+        record: impl FnOnce(&Machine) -> anyhow::Result<()>,
+    ) -> anyhow::Result<(Sandbox, mpsc::Receiver<Happening>)> {
+        let (machine, port) = Machine::start(&config).await?;
+        record(&machine)?;
+        let (agent, events) = Agent::connect(port);
+        tokio::select! {
+            ready = agent.configure(configure, BOOT_TIME) => if let Err(error) = ready {
+                bail!("the virtual machine did not become ready: {error}; its last words: {}", machine.console.tail());
+            },
+            how = machine.wait() => bail!("the virtual machine ended while booting ({how}); its last words: {}", machine.console.tail()),
+        }
+        let sandbox = Sandbox { machine, agent, config, plugged: tokio::sync::Mutex::default(), limits: Mutex::default() };
+        sandbox.grow().await?; // up to the default
+        Ok((sandbox, events))
+    }
+
+    /// Plugs a container's layers (each once a pod) and its writable disk.
+    ///
+    /// # Errors
+    /// If the root file system is of no known shape, or a file can't be made or plugged.
+    pub async fn rootfs(&self, mounts: &[(String, String, Vec<String>)]) -> anyhow::Result<Rootfs> {
+        let mounts: Vec<_> =
+            mounts.iter().map(|(kind, source, options)| (kind.as_str(), source.as_str(), options.as_slice())).collect();
+        let shape = shape::read(&mounts)?;
+        let mut found = Vec::new();
+        for layer in &shape.layers {
+            let (config, layer) = (self.config.clone(), layer.clone());
+            let opened = tokio::task::spawn_blocking(move || layers::open(&config, &layer)).await?;
+            let (key, file) = opened?;
+            found.push(self.layer(key, &file).await?);
+        }
+        let writable = match &shape.upper {
+            Some(upper) => Some(self.writable(upper).await?),
+            None => None,
+        };
+        Ok(Rootfs { layers: found, writable, readonly: false })
+    }
+
+    async fn layer(&self, key: String, file: impl AsFd) -> anyhow::Result<Disk> {
+        let mut plugged = self.plugged.lock().await;
+        if let Some(&lun) = plugged.layers.get(&key) {
+            return Ok(Disk { target: disks::TARGET, lun });
+        }
+        let lun = plugged.free()?;
+        let disk = disks::plug(&self.machine.qmp, lun, file, false).await?;
+        plugged.used.insert(lun);
+        plugged.layers.insert(key, lun);
+        Ok(disk)
+    }
+
+    /// Makes a writable disk in a folder of the host and plugs it.
+    ///
+    /// # Errors
+    /// If it can't be made or plugged.
+    pub async fn writable(&self, folder: &Path) -> anyhow::Result<Disk> {
+        let (template, folder) = (Bundle(self.config.bundle.clone()).scratch(), folder.to_owned());
+        let shown = folder.display().to_string();
+        let file = tokio::task::spawn_blocking(move || scratch::make(&template, &folder)).await?;
+        let file = file.with_context(|| format!("can't make a writable disk in {shown}"))?;
+        let mut plugged = self.plugged.lock().await;
+        let lun = plugged.free()?;
+        let disk = disks::plug(&self.machine.qmp, lun, &file, true).await?;
+        plugged.used.insert(lun);
+        Ok(disk)
+    }
+
+    /// Takes away a writable disk that the guest has let go.
+    pub async fn unplug(&self, disk: Disk) {
+        match disks::unplug(&self.machine.qmp, disk.lun).await {
+            Ok(()) => drop(self.plugged.lock().await.used.remove(&disk.lun)),
+            Err(error) => tracing::warn!(lun = disk.lun, %error, "a disk stays plugged until the machine ends"),
+        }
+    }
+
+    /// Notes a container's memory limit (0: none) and grows the machine for it; `None` forgets it.
+    ///
+    /// # Errors
+    /// If QEMU refuses.
+    pub async fn limit(&self, container: &str, bytes: Option<u64>) -> anyhow::Result<()> {
+        {
+            let mut limits = self.limits.lock().expect("nothing panics under this lock");
+            match bytes {
+                Some(bytes) => limits.insert(container.to_owned(), bytes),
+                None => limits.remove(container),
+            };
+        }
+        self.grow().await
+    }
+
+    async fn grow(&self) -> anyhow::Result<()> {
+        let limits: Vec<u64> = self.limits.lock().expect("nothing panics under this lock").values().copied().collect();
+        let default = u64::from(self.config.default_memory_mib);
+        let growth = memory::growth(default, self.machine.base_mib, self.machine.room_mib, &limits);
+        memory::resize(&self.machine.qmp, growth).await?;
+        let end = tokio::time::Instant::now() + GROW_TIME;
+        let ask = json!({ "path": "/machine/peripheral/memory0", "property": "size" });
+        while tokio::time::Instant::now() < end {
+            let size = self.machine.qmp.execute("qom-get", ask.clone(), None).await?.as_u64().unwrap_or(0);
+            if size >= growth * 1024 * 1024 {
+                return Ok(());
+            }
+            tokio::time::sleep(GROW_STEP).await;
+        }
+        tracing::warn!(growth, "the guest did not take all its memory in time");
+        Ok(())
+    }
+
+    /// Lets the guest write its disks and ends the machine.
+    pub async fn end(&self) {
+        let _ = self.agent.ask_within("Shutdown", Call::Shutdown(Empty {}), OFF_TIME).await; // else it is killed
+        if tokio::time::timeout(OFF_TIME, self.machine.wait()).await.is_err() {
+            self.machine.kill();
+            self.machine.wait().await;
+        }
+    }
+}
+
+impl Plugged {
+    fn free(&self) -> anyhow::Result<u32> {
+        let free = (0..disks::MAX_LUNS).find(|lun| !self.used.contains(lun));
+        free.with_context(|| format!("the pod has {} disks: too many image layers and volumes", disks::MAX_LUNS))
+    }
+}
