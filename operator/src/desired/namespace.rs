@@ -1,0 +1,152 @@
+//! Everything of ours in one namespace of a tenant, in the order in which it is needed.
+//!
+//! The Boundary comes last, after the quota counts: it is what lets pods in.
+
+use freehold_crds::{
+    BOUNDARY_NAME, BoundarySpec, EnforcementMode, OwnerClusterRole, PodBoundary, Tenant, TenantReference, TenantState,
+};
+use kube::ResourceExt as _;
+use serde_json::{Value, json};
+
+use super::resolve::Runtimes;
+use super::tenant::{cluster_role, subject};
+use super::{Kind, Object, budget, network};
+
+/// ClusterRole of the chart for every owner: see the Namespace and its Boundary.
+pub const VIEW_ROLE: &str = "freehold-namespace-view";
+/// ClusterRole of the chart for owners with `admin`: change and delete the Namespace itself.
+pub const ADMIN_ROLE: &str = "freehold-namespace-admin";
+
+/// A namespace of a tenant, as far as it matters here.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Namespace {
+    /// When it was made, in seconds; older ones are served first. First, because namespaces are ordered by it.
+    pub created: i64,
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// Whether it is being deleted: nothing can be made in it any more.
+    pub terminating: bool,
+}
+
+/// Everything but the Boundary: these may be written in any order.
+pub fn ground(tenant: &Tenant, namespace: &str, has_share: bool) -> Vec<Object> {
+    let name = tenant.name_any();
+    let mut objects = bindings(tenant, namespace);
+    objects.extend(network::objects(&name, namespace));
+    objects.extend(budget::objects(&name, namespace, &tenant.spec, has_share));
+    objects
+}
+
+/// The Boundary.
+pub fn boundary(tenant: &Tenant, namespace: &Namespace, runtimes: &Runtimes, has_share: bool) -> Object {
+    let name = tenant.name_any();
+    let spec = BoundarySpec {
+        tenant: TenantReference {
+            name: name.clone(),
+            uid: tenant.uid().unwrap_or_default(),
+            generation: tenant.metadata.generation.unwrap_or_default(),
+        },
+        namespace_uid: namespace.uid.clone(),
+        enforcement_mode: EnforcementMode::Enforce,
+        state: if has_share { TenantState::Active } else { TenantState::Cordoned },
+        pods: PodBoundary { runtime_class_names: runtimes.classes.clone() },
+    };
+    Object::of_tenant(Kind::Boundary, &name, Some(&namespace.name), BOUNDARY_NAME, json!({"spec": spec}))
+}
+
+/// The owners' roles inside the namespace: one binding a role, none for a role that no owner has.
+fn bindings(tenant: &Tenant, namespace: &str) -> Vec<Object> {
+    let holders = |role: OwnerClusterRole| -> Vec<Value> {
+        let has = |roles: &Option<Vec<OwnerClusterRole>>| {
+            roles.as_ref().map_or(role == OwnerClusterRole::Admin, |roles| roles.contains(&role))
+        };
+        tenant.spec.owners.iter().filter(|owner| has(&owner.cluster_role_names)).map(subject).collect()
+    };
+    let everyone = tenant.spec.owners.iter().map(subject).collect();
+    let admins = holders(OwnerClusterRole::Admin);
+    let mut all = vec![(VIEW_ROLE, VIEW_ROLE.to_owned(), everyone), (ADMIN_ROLE, ADMIN_ROLE.to_owned(), admins)];
+    for role in [OwnerClusterRole::Admin, OwnerClusterRole::Edit, OwnerClusterRole::View] {
+        all.push((role.name(), format!("freehold-owner-{}", role.name()), holders(role)));
+    }
+    let name = tenant.name_any();
+    all.into_iter()
+        .filter(|(_, _, subjects)| !subjects.is_empty())
+        .map(|(role, binding, subjects)| {
+            let body = json!({"roleRef": cluster_role(role), "subjects": subjects});
+            Object::of_tenant(Kind::RoleBinding, &name, Some(namespace), &binding, body)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{is_typed, tenant};
+    use freehold_crds::ClassNames;
+
+    fn namespace() -> Namespace {
+        Namespace { created: 0, name: "a-dev".to_owned(), uid: "8c1e".to_owned(), terminating: false }
+    }
+
+    #[test]
+    fn roles_are_bound_as_owners_have_them() {
+        for (owners, expected) in [
+            (
+                json!([{"kind": "User", "name": "alice"}]),
+                json!({"admin": ["alice"], "freehold-namespace-admin": ["alice"], "freehold-namespace-view": ["alice"]}),
+            ),
+            (
+                json!([{"kind": "User", "name": "alice", "clusterRoleNames": ["admin"]}, {"kind": "User", "name": "eve", "clusterRoleNames": ["view", "edit"]}]),
+                json!({"admin": ["alice"], "edit": ["eve"], "view": ["eve"], "freehold-namespace-admin": ["alice"], "freehold-namespace-view": ["alice", "eve"]}),
+            ),
+            (
+                json!([{"kind": "User", "name": "eve", "clusterRoleNames": ["view"]}]),
+                json!({"view": ["eve"], "freehold-namespace-view": ["eve"]}),
+            ),
+        ] {
+            let mut found = json!({});
+            for binding in bindings(&tenant("a", json!({"owners": owners})), "a-dev") {
+                is_typed(&binding);
+                let names: Vec<_> =
+                    binding.document["subjects"].as_array().unwrap().iter().map(|subject| subject["name"].clone()).collect();
+                found[binding.document["roleRef"]["name"].as_str().unwrap()] = json!(names);
+            }
+            assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn a_boundary_says_whose_it_is_and_what_may_run() {
+        let tenant = tenant("a", json!({"owners": [{"kind": "User", "name": "alice"}]}));
+        let classes = ClassNames { default: None, allowed: vec!["freehold-microvm".to_owned()] };
+        let runtimes = Runtimes { classes, missing: Vec::new() };
+        let spec = |has_share| boundary(&tenant, &namespace(), &runtimes, has_share).document["spec"].clone();
+        assert_eq!(
+            spec(true),
+            json!({
+                "tenant": {"name": "a", "uid": "uid-of-a", "generation": 3}, "namespaceUID": "8c1e", "enforcementMode": "Enforce",
+                "state": "Active", "pods": {"runtimeClassNames": {"allowed": ["freehold-microvm"]}},
+            })
+        );
+        assert_eq!(spec(false)["state"], "Cordoned");
+    }
+
+    #[test]
+    fn the_ground_of_a_namespace() {
+        let tenant = tenant("a", json!({"owners": [{"kind": "User", "name": "alice"}], "quota": {"hard": {"pods": "10"}}}));
+        let names: Vec<_> = ground(&tenant, "a-dev", true).into_iter().map(|object| (object.kind, object.name)).collect();
+        let expected = [
+            (Kind::RoleBinding, "freehold-namespace-view"),
+            (Kind::RoleBinding, "freehold-namespace-admin"),
+            (Kind::RoleBinding, "freehold-owner-admin"),
+            (Kind::NetworkPolicy, "freehold-default-deny"),
+            (Kind::NetworkPolicy, "freehold-within-tenant"),
+            (Kind::NetworkPolicy, "freehold-dns"),
+            (Kind::LimitRange, "freehold"),
+            (Kind::ResourceQuota, "freehold"),
+        ];
+        assert_eq!(names, expected.map(|(kind, name)| (kind, name.to_owned())));
+    }
+}

@@ -1,0 +1,96 @@
+//! What a Tenant's owners may do outside of namespaces: see and own this one Tenant, and make namespaces.
+//!
+//! The verbs are those of `policy::namespaces`, which floor and webhook ask the authorizer. The fixed roles are part of the
+//! chart; the operator may bind them and nothing else, so that it needs none of their rights itself.
+
+use freehold_crds::{GROUP, Owner, OwnerKind, Tenant};
+use freehold_policy::namespaces::OWN;
+use kube::ResourceExt as _;
+use serde_json::{Value, json};
+
+use super::{Kind, Object};
+
+/// ClusterRole of the chart, bound across the cluster: create namespaces, and the verb that marks every owner.
+pub const OWNER_ROLE: &str = "freehold-owner";
+/// The API group of roles and their subjects.
+pub const RBAC_GROUP: &str = "rbac.authorization.k8s.io";
+
+/// The role, and its binding, for one Tenant.
+pub fn own_name(tenant: &str) -> String {
+    format!("freehold-tenant-{tenant}")
+}
+
+/// The binding of [`OWNER_ROLE`] for one Tenant. It has another prefix than [`own_name`], so that no two Tenants' names meet.
+pub fn owners_name(tenant: &str) -> String {
+    format!("freehold-owners-{tenant}")
+}
+
+/// An owner as a subject of RBAC.
+pub fn subject(owner: &Owner) -> Value {
+    match owner.kind {
+        OwnerKind::User => json!({"kind": "User", "apiGroup": RBAC_GROUP, "name": owner.name}),
+        OwnerKind::Group => json!({"kind": "Group", "apiGroup": RBAC_GROUP, "name": owner.name}),
+        OwnerKind::ServiceAccount => {
+            json!({"kind": "ServiceAccount", "name": owner.name, "namespace": owner.namespace.as_deref().unwrap_or_default()})
+        }
+    }
+}
+
+/// A reference to a ClusterRole.
+pub fn cluster_role(name: &str) -> Value {
+    json!({"apiGroup": RBAC_GROUP, "kind": "ClusterRole", "name": name})
+}
+
+/// The grants on a Tenant; they are also what goes when it is deleted.
+pub fn grants(tenant: &Tenant) -> Vec<Object> {
+    let name = tenant.name_any();
+    let subjects: Vec<Value> = tenant.spec.owners.iter().map(subject).collect();
+    let own = own_name(&name);
+    let rules = json!([{"apiGroups": [GROUP], "resources": ["tenants"], "resourceNames": [name], "verbs": ["get", OWN]}]);
+    let bind = |role: &str| json!({"roleRef": cluster_role(role), "subjects": subjects});
+    vec![
+        Object::of_tenant(Kind::ClusterRole, &name, None, &own, json!({"rules": rules})),
+        Object::of_tenant(Kind::ClusterRoleBinding, &name, None, &own, bind(&own)),
+        Object::of_tenant(Kind::ClusterRoleBinding, &name, None, &owners_name(&name), bind(OWNER_ROLE)),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::tenant;
+
+    #[test]
+    fn owners_may_see_and_own_their_tenant_only() {
+        let tenant = tenant(
+            "team-a",
+            json!({"owners": [
+                {"kind": "User", "name": "alice"}, {"kind": "Group", "name": "oidc:a"},
+                {"kind": "ServiceAccount", "name": "ci", "namespace": "platform-ci"},
+            ]}),
+        );
+        let grants = grants(&tenant);
+        let names: Vec<_> = grants.iter().map(|object| (object.kind, object.name.as_str())).collect();
+        assert_eq!(
+            names,
+            [
+                (Kind::ClusterRole, "freehold-tenant-team-a"),
+                (Kind::ClusterRoleBinding, "freehold-tenant-team-a"),
+                (Kind::ClusterRoleBinding, "freehold-owners-team-a"),
+            ]
+        );
+        assert_eq!(grants[0].document["rules"][0]["resourceNames"], json!(["team-a"]));
+        assert_eq!(grants[0].document["rules"][0]["verbs"], json!(["get", "own"]));
+        assert_eq!(grants[2].document["roleRef"]["name"], "freehold-owner");
+        assert_eq!(
+            grants[1].document["subjects"],
+            json!([
+                {"kind": "User", "apiGroup": RBAC_GROUP, "name": "alice"}, {"kind": "Group", "apiGroup": RBAC_GROUP, "name": "oidc:a"},
+                {"kind": "ServiceAccount", "name": "ci", "namespace": "platform-ci"},
+            ])
+        );
+        for grant in &grants {
+            crate::fixtures::is_typed(grant);
+        }
+    }
+}
