@@ -1,11 +1,22 @@
 //! Controllers that resolve Tenants into Boundaries and keep what they own in place.
 //!
 //! Input: Tenants, Namespaces that say whose they are, SandboxRuntimes and the NodeRuntimes of the nodes. The API server,
-//! the floor's policies and the webhook act on what is written. [`desired`] decides as pure functions.
+//! the floor's policies and the webhook act on what is written. [`desired`], [`conditions`] and [`quantity`] decide as pure
+//! functions; [`cache`] watches, [`apply`] writes, [`tenants`] and [`sandboxes`] bring them together, [`leader`] sees to it
+//! that one process does so at a time.
 //!
-//! Not here yet: the edge that watches and applies; the program does nothing.
+//! Not here yet: TenantClasses, a ledger that moves unused shares of a quota, events, and taking over the namespaces of a
+//! Tenant that was lost and made again only when the platform team says so (it is done at once).
 
+pub mod apply;
+pub mod cache;
+pub mod conditions;
 pub mod desired;
 #[cfg(test)]
 mod fixtures;
+pub mod leader;
+pub mod metrics;
 pub mod quantity;
+pub mod sandboxes;
+pub mod tenants;
+pub mod wake;

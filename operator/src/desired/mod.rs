@@ -53,6 +53,11 @@ impl Kind {
         Self::RuntimeClass,
     ];
 
+    /// Whether what it refers to can't be changed: it must be made anew.
+    pub fn has_fixed_fields(self) -> bool {
+        matches!(self, Self::RoleBinding | Self::ClusterRoleBinding)
+    }
+
     /// Group, version, kind and plural.
     pub fn resource(self) -> ApiResource {
         let (group, version, kind, plural) = match self {

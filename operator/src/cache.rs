@@ -1,0 +1,200 @@
+//! What the API server holds, as watched, and who must look again when it changes.
+//!
+//! Output are stores that reconcilers read, and wakes of the two controllers. Watching what we wrote is how drift is seen:
+//! whoever changes or deletes it wakes the Tenant or SandboxRuntime that it belongs to.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::pin::pin;
+use std::sync::Arc;
+
+use freehold_crds::{NodeRuntime, SandboxRuntime, TENANT_LABEL, Tenant};
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::{Namespace, Node};
+use kube::api::{Api, DynamicObject, PartialObjectMeta};
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+
+use crate::desired::runtime::RUNTIME_LABEL;
+use crate::desired::{Kind, MANAGED, MANAGED_LABEL, Object};
+use crate::wake::Wakes;
+
+/// Everything that is watched.
+pub struct Cache {
+    /// Every Tenant.
+    pub tenants: Store<Tenant>,
+    /// Every SandboxRuntime.
+    pub sandboxes: Store<SandboxRuntime>,
+    /// Every NodeRuntime.
+    pub reports: Store<NodeRuntime>,
+    /// Metadata of every Namespace: one that loses our label must be seen too.
+    pub namespaces: Store<PartialObjectMeta<Namespace>>,
+    /// Metadata of every Node.
+    pub nodes: Store<PartialObjectMeta<Node>>,
+    /// What carries our label, by kind.
+    pub owned: HashMap<Kind, Store<DynamicObject>>,
+    /// Tenants to look at.
+    pub tenant_wakes: Arc<Wakes>,
+    /// SandboxRuntimes to look at.
+    pub sandbox_wakes: Arc<Wakes>,
+}
+
+/// The watches of a [`Cache`]; they end with it.
+pub type Watches = tokio::task::JoinSet<()>;
+
+/// Whom a change of an object concerns.
+#[derive(Debug, PartialEq, Eq)]
+enum Concern {
+    Tenant(String),
+    Sandbox(String),
+    AllTenants,
+    AllSandboxes,
+}
+
+impl Cache {
+    /// Starts all watches and waits until each has its first list.
+    ///
+    /// # Errors
+    /// If a watch ended before that.
+    pub async fn start(client: &Client) -> anyhow::Result<(Arc<Self>, Watches)> {
+        let (tenants, sandboxes, reports) = (Writer::default(), Writer::default(), Writer::default());
+        let (namespaces, nodes) = (Writer::default(), Writer::default());
+        let owned: Vec<_> = Kind::ALL.map(|kind| (kind, Writer::new(kind.resource()))).into();
+        let cache = Arc::new(Self {
+            tenants: tenants.as_reader(),
+            sandboxes: sandboxes.as_reader(),
+            reports: reports.as_reader(),
+            namespaces: namespaces.as_reader(),
+            nodes: nodes.as_reader(),
+            owned: owned.iter().map(|(kind, writer)| (*kind, writer.as_reader())).collect(),
+            tenant_wakes: Arc::default(),
+            sandbox_wakes: Arc::default(),
+        });
+        let (mut watches, all) = (Watches::new(), watcher::Config::default());
+        let ours = watcher::Config::default().labels(&format!("{MANAGED_LABEL}={MANAGED}"));
+        watches.spawn(follow(cache.clone(), Api::all(client.clone()), all.clone(), (), tenants, |_, tenant: &Tenant| {
+            vec![Concern::Tenant(tenant.name_any())]
+        }));
+        watches.spawn(follow(
+            cache.clone(),
+            Api::all(client.clone()),
+            all.clone(),
+            (),
+            sandboxes,
+            |_, sandbox: &SandboxRuntime| vec![Concern::Sandbox(sandbox.name_any()), Concern::AllTenants],
+        ));
+        watches.spawn(follow(cache.clone(), Api::all(client.clone()), all.clone(), (), reports, |_, report: &NodeRuntime| {
+            vec![Concern::Sandbox(report.spec.sandbox_runtime_name.clone())]
+        }));
+        watches.spawn(follow(cache.clone(), Api::all(client.clone()), all.clone(), (), namespaces, |before, namespace| {
+            before.into_iter().chain([namespace]).filter_map(tenant_of).map(Concern::Tenant).collect()
+        }));
+        // A node's heartbeat must wake nobody.
+        watches.spawn(follow(
+            cache.clone(),
+            Api::all(client.clone()),
+            all,
+            (),
+            nodes,
+            |before, node: &PartialObjectMeta<Node>| {
+                let changed = before.is_none_or(|before| before.metadata.labels != node.metadata.labels);
+                if changed { vec![Concern::AllSandboxes] } else { Vec::new() }
+            },
+        ));
+        for (kind, writer) in owned {
+            let resource = kind.resource();
+            let api = Api::all_with(client.clone(), &resource);
+            watches.spawn(follow(cache.clone(), api, ours.clone(), resource, writer, |_, object: &DynamicObject| {
+                let sandbox = object.labels().get(RUNTIME_LABEL).cloned().map(Concern::Sandbox);
+                tenant_of(object).map(Concern::Tenant).into_iter().chain(sandbox).collect()
+            }));
+        }
+        cache.tenants.wait_until_ready().await?;
+        cache.sandboxes.wait_until_ready().await?;
+        cache.reports.wait_until_ready().await?;
+        cache.namespaces.wait_until_ready().await?;
+        cache.nodes.wait_until_ready().await?;
+        for store in cache.owned.values() {
+            store.wait_until_ready().await?;
+        }
+        // Everything is looked at once, whatever the order in which the lists came.
+        cache.tell(&Concern::AllTenants);
+        cache.tell(&Concern::AllSandboxes);
+        Ok((cache, watches))
+    }
+
+    /// An object of ours as it is stored.
+    pub fn live(&self, object: &Object) -> Option<Arc<DynamicObject>> {
+        let mut reference = ObjectRef::new_with(&object.name, object.kind.resource());
+        if let Some(namespace) = &object.namespace {
+            reference = reference.within(namespace);
+        }
+        self.owned.get(&object.kind)?.get(&reference)
+    }
+
+    /// What carries our label and one more, with its kind.
+    pub fn labelled(&self, key: &str, value: &str) -> Vec<(Kind, Arc<DynamicObject>)> {
+        let has = |object: &DynamicObject| object.labels().get(key).is_some_and(|found| found == value);
+        let of = |(kind, store): (&Kind, &Store<DynamicObject>)| {
+            store.state_filter(has).into_iter().map(|object| (*kind, object)).collect::<Vec<_>>()
+        };
+        self.owned.iter().flat_map(of).collect()
+    }
+
+    fn tell(&self, concern: &Concern) {
+        match concern {
+            Concern::Tenant(name) => self.tenant_wakes.wake(name),
+            Concern::Sandbox(name) => self.sandbox_wakes.wake(name),
+            Concern::AllTenants => self.tenants.state().iter().for_each(|tenant| self.tenant_wakes.wake(tenant.name_any())),
+            Concern::AllSandboxes => self.sandboxes.state().iter().for_each(|one| self.sandbox_wakes.wake(one.name_any())),
+        }
+    }
+}
+
+/// The tenant that an object says it belongs to.
+fn tenant_of(object: &impl ResourceExt) -> Option<String> {
+    object.labels().get(TENANT_LABEL).filter(|name| !name.is_empty()).cloned()
+}
+
+/// One watch: fills its store and tells whom each event concerns. It never ends by itself; failures back off and are logged.
+async fn follow<K>(
+    cache: Arc<Cache>,
+    api: Api<K>,
+    config: watcher::Config,
+    dynamic: K::DynamicType,
+    mut writer: Writer<K>,
+    concerns: impl Fn(Option<&K>, &K) -> Vec<Concern>,
+) where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+    K::DynamicType: Eq + Hash + Clone,
+{
+    let reader = writer.as_reader();
+    let kind = K::kind(&dynamic).into_owned();
+    let mut events = pin!(watcher(api, config).default_backoff());
+    while let Some(event) = events.next().await {
+        let event = match event {
+            Ok(event) => event,
+            Err(error) => {
+                tracing::warn!(kind, %error, "a watch failed; it is taken up again");
+                continue;
+            }
+        };
+        let concerned = match &event {
+            Event::Apply(object) => {
+                let before = reader.get(&ObjectRef::from_obj_with(object, dynamic.clone()));
+                concerns(before.as_deref(), object)
+            }
+            Event::Delete(object) => concerns(None, object),
+            // A list was taken anew: what went in between is known to nobody, so everyone looks.
+            Event::InitDone => vec![Concern::AllTenants, Concern::AllSandboxes],
+            Event::Init | Event::InitApply(_) => Vec::new(),
+        };
+        writer.apply_watcher_event(&event);
+        concerned.iter().for_each(|concern| cache.tell(concern));
+    }
+}

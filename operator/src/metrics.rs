@@ -1,0 +1,63 @@
+//! Figures for operators of a cluster: reconciles, writes, leadership. No tenant's name is in them.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::desired::Kind;
+
+/// Labels of one reconcile.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reconcile {
+    controller: &'static str,
+    result: &'static str,
+}
+
+/// Labels of one write.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Write {
+    kind: String,
+    verb: &'static str,
+}
+
+/// The counters; clones count together.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    reconciles: Family<Reconcile, Counter>,
+    writes: Family<Write, Counter>,
+    leading: Gauge,
+}
+
+impl Metrics {
+    /// The counters, and the registry that shows them.
+    pub fn new() -> (Self, Registry) {
+        let (metrics, mut registry) = (Self::default(), Registry::with_prefix("freehold_operator"));
+        registry.register("reconciles", "Reconciles by controller and result", metrics.reconciles.clone());
+        registry.register("writes", "Writes to the API server by kind and verb; none at rest", metrics.writes.clone());
+        registry.register("leading", "1 while this process leads", metrics.leading.clone());
+        (metrics, registry)
+    }
+
+    /// Counts a reconcile.
+    pub fn reconciled(&self, controller: &'static str, ok: bool) {
+        let result = if ok { "ok" } else { "error" };
+        self.reconciles.get_or_create(&Reconcile { controller, result }).inc();
+    }
+
+    /// Counts a write of an object of ours.
+    pub fn wrote(&self, kind: Kind, verb: &'static str) {
+        self.wrote_to(&kind.resource().kind, verb);
+    }
+
+    /// Counts a write to something that is not ours alone: a status, a node, a namespace.
+    pub fn wrote_to(&self, kind: &str, verb: &'static str) {
+        self.writes.get_or_create(&Write { kind: kind.to_owned(), verb }).inc();
+    }
+
+    /// Says whether this process leads.
+    pub fn lead(&self, leading: bool) {
+        self.leading.set(i64::from(leading));
+    }
+}
