@@ -33,7 +33,8 @@ impl Disks {
         }
         let node = wait_for(APPEAR, || {
             let name = fs::read_dir(device(&host, disk).join("block")).ok()?.flatten().next()?.file_name();
-            Some(Path::new("/dev").join(name)).filter(|path| path.exists())
+            // The node is there a moment before the disk can be opened (ENXIO): the kernel adds disks in that order.
+            Some(Path::new("/dev").join(name)).filter(|path| fs::File::open(path).is_ok())
         });
         let node = node.ok_or_else(|| {
             Failure::with(libc::ENODEV, format!("disk {target}:{lun} did not appear in {APPEAR:?} after the scan"))

@@ -49,6 +49,13 @@ pub struct Config {
     pub layer_cache: PathBuf,
     /// Bytes that the layer cache may hold.
     pub layer_cache_max_bytes: u64,
+    /// The kubelet's root folder, below which a pod's volumes are.
+    #[serde(default = "kubelet_root")]
+    pub kubelet_root: PathBuf,
+}
+
+fn kubelet_root() -> PathBuf {
+    "/var/lib/kubelet".into()
 }
 
 /// Why there is no configuration.
@@ -93,7 +100,8 @@ fn parse(text: &str) -> Result<Config, String> {
     if config.default_memory_mib < MIN_MEMORY_MIB {
         return Err(format!("default_memory_mib is {}, at least {MIN_MEMORY_MIB} are needed", config.default_memory_mib));
     }
-    for (name, path) in [("bundle", &config.bundle), ("layer_cache", &config.layer_cache)] {
+    for (name, path) in [("bundle", &config.bundle), ("layer_cache", &config.layer_cache), ("kubelet_root", &config.kubelet_root)]
+    {
         if !path.is_absolute() || path.to_string_lossy().contains(',') {
             return Err(format!("{name} must be an absolute path without commas"));
         }

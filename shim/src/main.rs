@@ -6,12 +6,15 @@
 mod agent;
 mod bootstrap;
 mod canary;
+mod cgroup;
 mod config;
 mod machine;
+mod network;
 mod record;
 mod rootfs;
 mod spec;
 mod task;
+mod volumes;
 
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -9,11 +9,13 @@ pub mod process;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use freehold_guest_api::message::{CreateContainer, KeyValue, Resources, Rootfs};
+use freehold_guest_api::message::{self, CreateContainer, KeyValue, Resources, Rootfs};
 use serde::Deserialize;
 
 /// Annotation: the sandbox that a container belongs to.
 pub const SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
+/// Annotation: the pod's UID.
+pub const SANDBOX_UID: &str = "io.kubernetes.cri.sandbox-uid";
 /// Annotation: `sandbox` or `container`.
 pub const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
 /// Largest config.json in bytes; real ones have some 20 KiB.
@@ -35,6 +37,14 @@ pub enum SpecError {
         "a virtual machine can't share the host's {0} namespace: remove the pod's host{0} field, or use the node's own runtime"
     )]
     HostNamespace(String),
+    /// Something that this version lacks.
+    #[error("a container in a virtual machine can't have {what} in this version: {remedy}")]
+    Unsupported {
+        /// What is asked for.
+        what: &'static str,
+        /// What to do.
+        remedy: &'static str,
+    },
     /// A mount is of no kind that a VM can have.
     #[error("the mount {destination} ({source_path}) can't be given to a virtual machine: {reason}")]
     Mount {
@@ -95,6 +105,12 @@ pub struct Linux {
     pub sysctl: BTreeMap<String, String>,
     /// Namespaces.
     pub namespaces: Vec<Namespace>,
+    /// Where the container's processes would be on the host.
+    pub cgroups_path: String,
+    /// Devices of the host.
+    pub devices: Vec<serde_json::Value>,
+    /// User ids of a user namespace.
+    pub uid_mappings: Vec<serde_json::Value>,
 }
 
 /// A namespace.
@@ -212,22 +228,54 @@ impl Spec {
         (!namespace.path.is_empty()).then(|| PathBuf::from(&namespace.path))
     }
 
-    /// The request that makes the container.
+    /// What becomes of each mount.
     ///
     /// # Errors
-    /// If a mount or a namespace can't be given.
-    pub fn to_create(&self, id: &str, rootfs: Rootfs) -> Result<CreateContainer, SpecError> {
-        let mounts = self.mounts.iter().map(mounts::convert).collect::<Result<Vec<_>, _>>()?;
-        Ok(CreateContainer {
+    /// For the first that is of no kind that a VM can have.
+    pub fn planned(&self) -> Result<Vec<mounts::Planned>, SpecError> {
+        self.mounts.iter().map(mounts::plan).collect()
+    }
+
+    /// Refuses what this version can't give a container in a VM.
+    ///
+    /// # Errors
+    /// For the first such thing.
+    pub fn refuse_unsupported(&self) -> Result<(), SpecError> {
+        let shares_pids = self.linux.namespaces.iter().any(|namespace| namespace.kind == "pid" && !namespace.path.is_empty());
+        let refusals = [
+            (
+                !self.linux.devices.is_empty(),
+                "a device of the node",
+                "remove devices from the pod, or privileged on a node that hands them out",
+            ),
+            (!self.linux.uid_mappings.is_empty(), "a user namespace", "remove hostUsers: false; the machine keeps the pod apart"),
+            (shares_pids, "another container's processes", "remove shareProcessNamespace or the debug container's target"),
+        ];
+        match refusals.into_iter().find(|(is, ..)| *is) {
+            Some((_, what, remedy)) => Err(SpecError::Unsupported { what, remedy }),
+            None => Ok(()),
+        }
+    }
+
+    /// The pod's UID, if it is one that can be a folder's name.
+    pub fn pod_uid(&self) -> Option<&str> {
+        let uid = self.annotations.get(SANDBOX_UID).map(String::as_str)?;
+        let plain = uid.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        (plain && !uid.is_empty()).then_some(uid)
+    }
+
+    /// The request that makes the container.
+    pub fn to_create(&self, id: &str, rootfs: Rootfs, mounts: Vec<message::Mount>) -> CreateContainer {
+        CreateContainer {
             container: id.to_owned(),
             rootfs: Some(Rootfs { readonly: self.root.readonly, ..rootfs }),
-            mounts: mounts.into_iter().flatten().collect(),
+            mounts,
             masked_paths: self.linux.masked_paths.clone(),
             readonly_paths: self.linux.readonly_paths.clone(),
             resources: Some(self.linux.resources.to_guest()),
             devices: Vec::new(),
             privileged: false,
-        })
+        }
     }
 }
 
@@ -259,6 +307,22 @@ mod tests {
             match (spec.refuse_host_namespaces(true), expect) {
                 (Err(error), Some(expect)) => assert!(error.to_string().contains(expect), "{error}"),
                 (result, expect) => assert!(result.is_ok() && expect.is_none(), "{namespaces}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_refused_with_a_remedy() {
+        for (linux, expect) in [
+            (r#"{"devices":[{}]}"#, Some("device")),
+            (r#"{"uidMappings":[{}]}"#, Some("user namespace")),
+            (r#"{"namespaces":[{"type":"pid","path":"/proc/1/ns/pid"}]}"#, Some("shareProcessNamespace")),
+            (r#"{"namespaces":[{"type":"pid"},{"type":"ipc","path":"/proc/1/ns/ipc"}]}"#, None),
+        ] {
+            let result = spec(&format!(r#"{{"linux":{linux}}}"#)).refuse_unsupported();
+            assert_eq!(result.is_err(), expect.is_some(), "{linux}");
+            if let (Err(error), Some(expect)) = (result, expect) {
+                assert!(error.to_string().contains(expect), "{error}");
             }
         }
     }

@@ -1,8 +1,7 @@
 //! The mounts of a spec, each of a known kind or refused.
 //!
-//! File systems of the kernel are mounted by the guest. /dev/shm is the guest's own tmpfs. Binds of host files and folders
-//! (the kubelet's hosts, hostname, resolv.conf, termination log, and every volume) are refused here until volumes are
-//! carried into the guest: a container that silently lacks a volume is worse than one that does not start.
+//! File systems of the kernel are mounted by the guest. /dev/shm is the guest's own tmpfs. Binds are carried by `volumes`,
+//! or refused there: a container that silently lacks a volume is worse than one that does not start.
 
 use freehold_guest_api::message;
 use serde::Deserialize;
@@ -10,7 +9,7 @@ use serde::Deserialize;
 use super::SpecError;
 
 /// A mount of a spec.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Mount {
     /// Where.
@@ -24,14 +23,23 @@ pub struct Mount {
     pub options: Vec<String>,
 }
 
-/// The agent's mount; `None` for one that the guest has by itself.
+/// How a mount comes into the guest.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Planned {
+    /// The guest mounts it.
+    Guest(message::Mount),
+    /// Something of the host, to be carried into the guest or refused.
+    Bind(Mount),
+}
+
+/// What becomes of a mount.
 ///
 /// # Errors
 /// If it is of no kind that a VM can have.
-pub fn convert(mount: &Mount) -> Result<Option<message::Mount>, SpecError> {
+pub fn plan(mount: &Mount) -> Result<Planned, SpecError> {
     let refused = |reason| SpecError::Mount { destination: mount.destination.clone(), source_path: mount.source.clone(), reason };
     let of = |fs_type: &str, options: Vec<String>| {
-        Ok(Some(message::Mount {
+        Ok(Planned::Guest(message::Mount {
             destination: mount.destination.clone(),
             volume: String::new(),
             sub_path: String::new(),
@@ -39,6 +47,11 @@ pub fn convert(mount: &Mount) -> Result<Option<message::Mount>, SpecError> {
             options,
         }))
     };
+    let bind = mount.kind == "bind"
+        || (mount.kind.is_empty() || mount.kind == "none") && mount.options.iter().any(|o| o == "bind" || o == "rbind");
+    if bind {
+        return Ok(Planned::Bind(mount.clone()));
+    }
     if mount.destination == "/dev/shm" {
         let options = ["nosuid", "noexec", "nodev", "mode=1777"].map(String::from).to_vec();
         return of("tmpfs", options);
@@ -46,9 +59,6 @@ pub fn convert(mount: &Mount) -> Result<Option<message::Mount>, SpecError> {
     match mount.kind.as_str() {
         "proc" | "sysfs" | "tmpfs" | "mqueue" | "devpts" => of(&mount.kind, mount.options.clone()),
         "cgroup" | "cgroup2" => of("cgroup2", mount.options.clone()),
-        "bind" | "" if mount.options.iter().any(|o| o == "bind" || o == "rbind") || mount.kind == "bind" => {
-            Err(refused("this version has no volumes and no files of the kubelet in virtual machines"))
-        }
         _ => Err(refused("its file system type is not known")),
     }
 }
@@ -63,14 +73,15 @@ mod tests {
             ("proc", "/proc", Ok("proc")),
             ("cgroup", "/sys/fs/cgroup", Ok("cgroup2")),
             ("cgroup2", "/sys/fs/cgroup", Ok("cgroup2")),
-            ("bind", "/dev/shm", Ok("tmpfs")),
-            ("bind", "/etc/hosts", Err("no volumes")),
+            ("tmpfs", "/dev/shm", Ok("tmpfs")),
+            ("bind", "/etc/hosts", Ok("bind")),
             ("nfs", "/data", Err("not known")),
             ("", "/data", Err("not known")),
         ] {
             let mount = Mount { destination: destination.into(), kind: kind.into(), source: "/s".into(), options: Vec::new() };
-            match (convert(&mount), expect) {
-                (Ok(Some(found)), Ok(expect)) => assert_eq!(found.fs_type, expect),
+            match (plan(&mount), expect) {
+                (Ok(Planned::Guest(found)), Ok(expect)) => assert_eq!(found.fs_type, expect),
+                (Ok(Planned::Bind(_)), Ok(expect)) => assert_eq!("bind", expect),
                 (Err(error), Err(expect)) => assert!(error.to_string().contains(expect), "{error}"),
                 (found, expect) => panic!("{kind}: {found:?}, not {expect:?}"),
             }

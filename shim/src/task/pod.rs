@@ -9,7 +9,8 @@ use anyhow::Context;
 use containerd_shim_protos::events::task as event;
 use containerd_shim_protos::protobuf::MessageField;
 use freehold_guest_api::message::{
-    Answer, Call, ContainerRef, Disk, Freeze, Happening, ProcessRef, Resize, Resources, Signal, Stats, Update,
+    Answer, Call, ContainerRef, Disk, Freeze, Happening, Network, ProcessRef, Resize, Resources, Signal, StartProcess, Stats,
+    Update,
 };
 use tokio::sync::{Notify, OnceCell, mpsc};
 
@@ -22,9 +23,13 @@ use crate::agent::client;
 use crate::config::{self, Config};
 use crate::record::Record;
 use crate::spec::{self, Spec};
+use crate::volumes::{self, Owner, WriteBack};
+use crate::{cgroup, network};
 
 /// Time for output to reach containerd after its process ended; a reader that is gone must not hide the end.
 const DRAIN_TIME: Duration = Duration::from_secs(2);
+/// /dev/shm of a pod, as containerd's CRI plugin gives it.
+const SHM_BYTES: u64 = 64 * 1024 * 1024;
 const SIGKILL: u32 = 9;
 
 /// Why a request is not done, in containerd's terms.
@@ -69,8 +74,17 @@ pub struct Task {
     /// Namespace of the network, if the task brings the pod's.
     netns: Option<PathBuf>,
     writable: Option<Disk>,
+    back: Vec<WriteBack>,
     resources: Mutex<Resources>,
     execs: Mutex<HashMap<String, Arc<Process>>>,
+}
+
+/// What was made for a container.
+#[derive(Debug, Default)]
+struct Made {
+    writable: Option<Disk>,
+    start: Option<StartProcess>,
+    back: Vec<WriteBack>,
 }
 
 /// What is asked to be made.
@@ -168,11 +182,10 @@ impl Pod {
         }
         let sandbox = self.running()?.clone();
         let is_sandbox = spec.is_sandbox();
-        let made = if is_sandbox { None } else { Some(self.make(&sandbox, &create, &spec).await) };
-        let (writable, start) = match made {
-            None => (None, None),
-            Some(Ok((writable, start))) => (writable, Some(start)),
-            Some(Err(error)) => {
+        let made = if is_sandbox { Ok(Made::default()) } else { self.make(&sandbox, &create, &spec).await };
+        let Made { writable, start, back } = match made {
+            Ok(made) => made,
+            Err(error) => {
                 if alone {
                     sandbox.machine.kill();
                 }
@@ -186,6 +199,7 @@ impl Pod {
             is_sandbox,
             netns: if alone { spec.network() } else { None },
             writable,
+            back,
             resources: Mutex::new(spec.linux.resources.to_guest()),
             execs: Mutex::default(),
         };
@@ -213,27 +227,36 @@ impl Pod {
         }
         let mut words = client::first_words(&spec.hostname)?;
         words.sysctls = spec.sysctls();
+        if spec.is_sandbox() {
+            words.shm_bytes = SHM_BYTES;
+        }
+        let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").map_err(anyhow::Error::from)?;
+        let places = cgroup::places(&spec.linux.cgroups_path, &mountinfo);
         let record = |machine: &crate::machine::process::Machine| {
             let started = crate::record::started(machine.pid).context("QEMU ended at once")?;
-            let record = Record { pid: machine.pid, started, cgroups: Vec::new(), socket: self.socket.clone() };
-            record.write(bundle).context("can't note the machine in the bundle")
+            let cgroups = places.iter().map(|place| place.folder.clone()).collect();
+            let record = Record { pid: machine.pid, started, cgroups, socket: self.socket.clone() };
+            record.write(bundle).context("can't note the machine in the bundle")?;
+            cgroup::oom_score(machine.pid, spec.process.oom_score_adj);
+            let early = places.iter().filter(|place| !place.late);
+            cgroup::join(early, machine.pid).context("can't put QEMU into the pod's cgroup")
         };
         let (sandbox, happenings) = Sandbox::boot(config, words, record).await?;
+        let late = places.iter().filter(|place| place.late);
+        cgroup::join(late, sandbox.machine.pid).context("can't put QEMU into the pod's cgroup")?;
         let sandbox = self.sandbox.get_or_init(async || Arc::new(sandbox)).await.clone();
         tokio::spawn(self.clone().follow(sandbox, happenings));
         Ok(())
     }
 
-    async fn make(
-        &self,
-        sandbox: &Sandbox,
-        create: &Create,
-        spec: &Spec,
-    ) -> anyhow::Result<(Option<Disk>, freehold_guest_api::message::StartProcess)> {
+    async fn make(&self, sandbox: &Sandbox, create: &Create, spec: &Spec) -> anyhow::Result<Made> {
+        spec.refuse_unsupported()?;
         let start = spec.process.to_start(&create.id, "")?;
+        let pod = spec.pod_uid().map_or_else(PathBuf::new, |uid| sandbox.config.kubelet_root.join("pods").join(uid));
+        let (mounts, back) = volumes::carry(sandbox, spec.planned()?, &Owner { pod, sandbox: self.id.clone() }).await?;
         let rootfs = sandbox.rootfs(&create.rootfs).await?;
         let writable = rootfs.writable;
-        let request = spec.to_create(&create.id, rootfs)?;
+        let request = spec.to_create(&create.id, rootfs, mounts);
         let memory = request.resources.map_or(0, |resources| resources.memory);
         sandbox.limit(&create.id, Some(memory)).await?;
         let made = sandbox.agent.command("CreateContainer", Call::CreateContainer(request)).await;
@@ -244,7 +267,7 @@ impl Pod {
             let _ = sandbox.limit(&create.id, None).await; // the machine only keeps memory that it could give back
             return Err(error.into());
         }
-        Ok((writable, start))
+        Ok(Made { writable, start: Some(start), back })
     }
 
     /// Starts a process.
@@ -295,8 +318,16 @@ impl Pod {
         }
     }
 
-    async fn network(&self, sandbox: &Sandbox, _netns: Option<&Path>) -> Done<()> {
-        let network = freehold_guest_api::message::Network::default();
+    /// Without a namespace that CNI has filled the guest has a loopback interface alone.
+    async fn network(&self, sandbox: &Sandbox, netns: Option<&Path>) -> Done<()> {
+        let network = match netns {
+            None => Network::default(),
+            Some(netns) => {
+                let joined = network::join(netns).await?;
+                joined.plug(&sandbox.machine.qmp).await?;
+                joined.network
+            }
+        };
         Ok(sandbox.agent.command("SetNetwork", Call::SetNetwork(network)).await?)
     }
 
@@ -541,12 +572,19 @@ impl Pod {
         }
     }
 
-    async fn ended(self: Arc<Pod>, _task: Arc<Task>, process: Arc<Process>, exit: Exit) {
+    async fn ended(self: Arc<Pod>, task: Arc<Task>, process: Arc<Process>, exit: Exit) {
         process.settled().await;
         let outputs = std::mem::take(&mut process.stdio.lock().expect("nothing panics under this lock").outputs);
         for mut output in outputs {
             if tokio::time::timeout(DRAIN_TIME, &mut output).await.is_err() {
                 output.abort();
+            }
+        }
+        if let (true, Some(sandbox)) = (process.exec_id.is_empty(), self.sandbox.get()) {
+            for back in &task.back {
+                if let Err(error) = back.run(&sandbox.agent).await {
+                    tracing::warn!(id = task.id, "the termination log was not copied back: {error:#}");
+                }
             }
         }
         if let Ok(phase) = process.step(Input::Exited(exit)) {

@@ -16,6 +16,7 @@ use crate::config::{Bundle, Config};
 use crate::machine::process::Machine;
 use crate::machine::{disks, memory};
 use crate::rootfs::{layers, scratch, shape};
+use crate::volumes::Volumes;
 
 /// Time for a machine to boot, under emulation on a busy node.
 const BOOT_TIME: Duration = Duration::from_secs(60);
@@ -35,6 +36,8 @@ pub struct Sandbox {
     pub agent: Agent,
     /// The handler's configuration.
     pub config: Config,
+    /// Volumes.
+    pub volumes: tokio::sync::Mutex<Volumes>,
     plugged: tokio::sync::Mutex<Plugged>,
     limits: Mutex<HashMap<String, u64>>,
 }
@@ -64,7 +67,14 @@ impl Sandbox {
             },
             how = machine.wait() => bail!("the virtual machine ended while booting ({how}); its last words: {}", machine.console.tail()),
         }
-        let sandbox = Sandbox { machine, agent, config, plugged: tokio::sync::Mutex::default(), limits: Mutex::default() };
+        let sandbox = Sandbox {
+            machine,
+            agent,
+            config,
+            volumes: tokio::sync::Mutex::default(),
+            plugged: tokio::sync::Mutex::default(),
+            limits: Mutex::default(),
+        };
         sandbox.grow().await?; // up to the default
         Ok((sandbox, events))
     }

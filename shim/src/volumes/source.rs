@@ -1,0 +1,142 @@
+//! What a bind mount of a container's spec is, by its path: a file or volume that the kubelet or containerd prepared for
+//! this very pod, or something of the host, which a machine does not get.
+
+use std::path::{Path, PathBuf};
+
+/// A mount's source.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Source {
+    /// One file, copied; `write_back`: copied back before the container's end is told (termination log).
+    File {
+        /// It is a termination log.
+        write_back: bool,
+    },
+    /// A folder of a configMap, secret, projected or downwardAPI volume: copied, and again whenever it changes.
+    Tree,
+    /// An emptyDir.
+    EmptyDir,
+    /// A part of the volume of this name, bind-mounted by the kubelet.
+    SubPath {
+        /// The volume's name.
+        volume: String,
+    },
+    /// The pod's /dev/shm.
+    Shm,
+}
+
+/// Which pod it is.
+#[derive(Debug, Clone, Default)]
+pub struct Owner {
+    /// The kubelet's folder of the pod; empty for a container without a pod.
+    pub pod: PathBuf,
+    /// containerd's id of the sandbox.
+    pub sandbox: String,
+}
+
+/// Kinds of volumes whose files are copied.
+pub const TREES: [&str; 4] =
+    ["kubernetes.io~configmap", "kubernetes.io~secret", "kubernetes.io~projected", "kubernetes.io~downward-api"];
+/// The kind of an emptyDir.
+pub const EMPTY_DIR: &str = "kubernetes.io~empty-dir";
+
+/// Tells what a source is.
+///
+/// # Errors
+/// The reason why a machine does not get it, for people.
+pub fn classify(source: &Path, owner: &Owner) -> Result<Source, &'static str> {
+    if let Some(found) = of_sandbox(source, owner) {
+        return Ok(found);
+    }
+    let outside = "it is a path of the node (hostPath), which virtual machines don't share: use a volume of another kind";
+    if owner.pod.as_os_str().is_empty() {
+        return Err(outside);
+    }
+    let below = source.strip_prefix(&owner.pod).map_err(|_| outside)?;
+    let parts: Vec<&str> = below.iter().map(|part| part.to_str().unwrap_or_default()).collect();
+    match parts.as_slice() {
+        ["etc-hosts"] => Ok(Source::File { write_back: false }),
+        ["containers", _, _] => Ok(Source::File { write_back: true }),
+        ["volumes", kind, _] if TREES.contains(kind) => Ok(Source::Tree),
+        ["volumes", EMPTY_DIR, _] => Ok(Source::EmptyDir),
+        ["volume-subpaths", volume, _, _] => Ok(Source::SubPath { volume: (*volume).to_owned() }),
+        ["volumes", ..] => Err("this version carries configMap, secret, projected, downwardAPI and emptyDir volumes into \
+             virtual machines, and no others"),
+        _ => Err("it is not known what this folder of the kubelet is"),
+    }
+}
+
+/// containerd's files of the sandbox: `…/sandboxes/ID/NAME`.
+fn of_sandbox(source: &Path, owner: &Owner) -> Option<Source> {
+    let parts: Vec<&str> = source.iter().rev().take(3).map(|part| part.to_str().unwrap_or_default()).collect();
+    match parts.as_slice() {
+        ["shm", id, "sandboxes"] if *id == owner.sandbox => Some(Source::Shm),
+        ["hosts" | "hostname" | "resolv.conf", id, "sandboxes"] if *id == owner.sandbox => {
+            Some(Source::File { write_back: false })
+        }
+        _ => None,
+    }
+}
+
+/// The path inside a volume that the kubelet bind-mounted at `point`, by the text of /proc/self/mountinfo: what follows
+/// the volume's folder in the mount's root, or all of it where the volume is a file system of its own.
+pub fn sub_path(mountinfo: &str, point: &Path, kind: &str, volume: &str) -> Option<String> {
+    let mut found = None;
+    for line in mountinfo.lines() {
+        let mut fields = line.split_whitespace();
+        let (root, at) = (fields.nth(3)?, fields.next()?);
+        if unescape(at) == point.to_str()? {
+            found = Some(unescape(root)); // the last one covers those before
+        }
+    }
+    let root = found?;
+    let marker = format!("/{kind}/{volume}/");
+    let below = root.split_once(&marker).map_or(root.as_str(), |(_, below)| below);
+    Some(below.trim_matches('/').to_owned())
+}
+
+/// mountinfo writes space, tab, newline and backslash as octal.
+fn unescape(text: &str) -> String {
+    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .iter()
+        .fold(text.to_owned(), |t, (from, to)| t.replace(from, to))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POD: &str = "/var/lib/kubelet/pods/u";
+
+    #[test]
+    fn sources_are_the_pods_own_or_refused() {
+        let owner = Owner { pod: POD.into(), sandbox: "s".into() };
+        let file = |write_back| Some(Source::File { write_back });
+        for (path, expect) in [
+            ("/var/lib/kubelet/pods/u/etc-hosts", file(false)),
+            ("/var/lib/kubelet/pods/u/containers/main/1a2b", file(true)),
+            ("/var/lib/kubelet/pods/u/volumes/kubernetes.io~projected/kube-api-access-x", Some(Source::Tree)),
+            ("/var/lib/kubelet/pods/u/volumes/kubernetes.io~empty-dir/tmp", Some(Source::EmptyDir)),
+            ("/var/lib/kubelet/pods/u/volume-subpaths/conf/main/0", Some(Source::SubPath { volume: "conf".into() })),
+            ("/var/lib/containerd/io.containerd.grpc.v1.cri/sandboxes/s/resolv.conf", file(false)),
+            ("/run/containerd/io.containerd.grpc.v1.cri/sandboxes/s/shm", Some(Source::Shm)),
+            ("/run/containerd/io.containerd.grpc.v1.cri/sandboxes/other/shm", None),
+            ("/var/lib/kubelet/pods/other/etc-hosts", None),
+            ("/var/lib/kubelet/pods/u/volumes/kubernetes.io~csi/pvc/mount", None),
+            ("/var/lib/kubelet/pods/u", None),
+            ("/etc/shadow", None),
+        ] {
+            assert_eq!(classify(Path::new(path), &owner).ok(), expect, "{path}");
+        }
+        assert!(classify(Path::new("/etc/hosts"), &Owner::default()).unwrap_err().contains("hostPath"));
+    }
+
+    #[test]
+    fn a_sub_path_is_read_from_its_mount() {
+        let mounts = "1 2 0:1 /var/lib/kubelet/pods/u/volumes/kubernetes.io~empty-dir/tmp/a\\040b/c /p/0 rw - ext4 /dev/x rw\n\
+                      1 2 0:2 /deep /p/1 rw - tmpfs tmpfs rw\n";
+        let of = |point| sub_path(mounts, Path::new(point), EMPTY_DIR, "tmp");
+        assert_eq!(of("/p/0").as_deref(), Some("a b/c"));
+        assert_eq!(of("/p/1").as_deref(), Some("deep"));
+        assert_eq!(of("/p/2"), None);
+    }
+}
