@@ -9,7 +9,7 @@ use crate::sys;
 use freehold_guest_api::message::{Device, Mount};
 use std::collections::BTreeMap;
 use std::ffi::CStr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
@@ -98,8 +98,7 @@ pub fn mount(root: BorrowedFd<'_>, mount: &Mount, volumes: &BTreeMap<String, Pat
             None => return Err(crate::volumes::unknown(&mount.volume)).step(what()),
         };
         let source = sys::open(&path, libc::O_PATH).step(what())?;
-        let parts = paths::components(&mount.sub_path).step(what())?;
-        let source = if parts.is_empty() { source } else { paths::find(source.as_fd(), &mount.sub_path).step(what())? };
+        let source = sub_path(source, &mount.sub_path).step(what())?;
         return bind(root, source.as_fd(), &mount.destination, &options).step(what());
     }
     if !["proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup2"].contains(&mount.fs_type.as_str()) {
@@ -108,6 +107,24 @@ pub fn mount(root: BorrowedFd<'_>, mount: &Mount, volumes: &BTreeMap<String, Pat
     let target = paths::make_dirs(root, &mount.destination).step(what())?;
     let kind = mount.fs_type.as_str();
     sys::mount(kind, paths::of_fd(target.as_fd()), kind, options.flags, &options.data).step(what())
+}
+
+/// The place at `path` in a volume. Missing folders are made with the mode and owners of the volume's root: the kubelet
+/// makes them so, but on the host, where the volume is not.
+fn sub_path(volume: OwnedFd, path: &str) -> Result<OwnedFd> {
+    let parts = paths::components(path)?;
+    let names: Vec<_> = parts.iter().map(|part| part.to_string_lossy()).collect();
+    for depth in 1..=names.len() {
+        let part = names[..depth].join("/");
+        if paths::find_maybe(volume.as_fd(), &part)?.is_none() {
+            let like = std::fs::metadata(paths::of_fd(volume.as_fd())).step("look up the volume's root")?;
+            let made = paths::make_dirs(volume.as_fd(), &part)?;
+            let place = paths::of_fd(made.as_fd());
+            std::os::unix::fs::chown(&place, Some(like.uid()), Some(like.gid())).step(format!("own {part:?}"))?;
+            std::fs::set_permissions(&place, like.permissions()).step(format!("change mode of {part:?}"))?;
+        }
+    }
+    if names.is_empty() { Ok(volume) } else { paths::find(volume.as_fd(), path) }
 }
 
 fn bind(root: BorrowedFd<'_>, source: BorrowedFd<'_>, destination: &str, options: &Options) -> Result<()> {
@@ -186,6 +203,22 @@ mod tests {
 
     fn options(list: &str) -> Result<Options> {
         parse(&list.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_missing_sub_path_is_made_like_its_volume() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = std::env::temp_dir().join(format!("freehold-sub-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o2770)).unwrap();
+        let open = || sys::open(&dir, libc::O_PATH).unwrap();
+        sub_path(open(), "a/b").unwrap();
+        for made in ["a", "a/b"] {
+            assert_eq!(std::fs::metadata(dir.join(made)).unwrap().permissions().mode() & 0o7777, 0o2770, "{made}");
+        }
+        std::fs::write(dir.join("file"), "x").unwrap();
+        assert!(sub_path(open(), "file").is_ok() && sub_path(open(), "").is_ok() && sub_path(open(), "a/../..").is_err());
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]
