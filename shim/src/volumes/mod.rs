@@ -78,8 +78,13 @@ pub async fn carry(sandbox: &Sandbox, planned: Vec<Planned>, owner: &Owner) -> a
         match plan {
             Planned::Guest(mount) => mounts.push(mount),
             Planned::Bind(bind) => {
-                let named = || format!("the mount {} can't be given to the virtual machine", bind.destination);
-                let (mount, write_back) = one(sandbox, &bind, owner).await.with_context(named)?;
+                let (mount, write_back) = match one(sandbox, &bind, owner).await {
+                    Err(error) if !error.is::<SpecError>() => {
+                        let named = format!("the mount {} can't be given to the virtual machine", bind.destination);
+                        return Err(error.context(named));
+                    }
+                    result => result?, // a refusal names its mount itself
+                };
                 mounts.push(mount);
                 back.extend(write_back);
             }
