@@ -28,7 +28,11 @@ impl People {
     }
 }
 
-async fn client(variable: &str) -> anyhow::Result<Client> {
+/// A client by the kubeconfig that an environment variable names.
+///
+/// # Errors
+/// If it is not named, not readable or not usable; says which.
+pub async fn client(variable: &str) -> anyhow::Result<Client> {
     let path = std::env::var(variable).with_context(|| {
         format!("{variable} is not set; these tests need a cluster with the chart installed, and a kubeconfig for each person")
     })?;

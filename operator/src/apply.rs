@@ -16,12 +16,20 @@ pub const FIELD_MANAGER: &str = "freehold-operator";
 
 /// A write that the API server refused or that did not reach it.
 #[derive(Debug, thiserror::Error)]
-#[error("could not {verb} {kind} {name}: {source}")]
+#[error("could not {verb} {kind} {name}: {}", said(source))]
 pub struct WriteError {
     verb: &'static str,
     kind: String,
     name: String,
     source: Box<kube::Error>,
+}
+
+/// What the API server said, without the rest of its answer.
+pub fn said(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        other => other.to_string(),
+    }
 }
 
 /// The writing side of the client.

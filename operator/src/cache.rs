@@ -137,13 +137,15 @@ impl Cache {
         self.owned.get(&object.kind)?.get(&reference)
     }
 
-    /// What carries our label and one more, with its kind.
+    /// What carries our label and one more, with its kind; rights first, since they are the first to be taken away.
     pub fn labelled(&self, key: &str, value: &str) -> Vec<(Kind, Arc<DynamicObject>)> {
         let has = |object: &DynamicObject| object.labels().get(key).is_some_and(|found| found == value);
         let of = |(kind, store): (&Kind, &Store<DynamicObject>)| {
             store.state_filter(has).into_iter().map(|object| (*kind, object)).collect::<Vec<_>>()
         };
-        self.owned.iter().flat_map(of).collect()
+        let mut found: Vec<_> = self.owned.iter().flat_map(of).collect();
+        found.sort_by_key(|(kind, object)| (!kind.has_fixed_fields(), *kind, object.namespace(), object.name_any()));
+        found
     }
 
     fn tell(&self, concern: &Concern) {

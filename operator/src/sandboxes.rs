@@ -16,7 +16,7 @@ use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
 use kube::runtime::controller::Action;
 use serde_json::json;
 
-use crate::apply::FIELD_MANAGER;
+use crate::apply::{FIELD_MANAGER, said};
 use crate::conditions::condition;
 use crate::desired::runtime::{self, RUNTIME_LABEL};
 use crate::tenants::Context;
@@ -28,7 +28,7 @@ const RESYNC: Duration = Duration::from_secs(60);
 
 /// Why a round ended early.
 #[derive(Debug, thiserror::Error)]
-#[error("could not {what} of SandboxRuntime {name}: {source}")]
+#[error("could not {what} of SandboxRuntime {name}: {}", said(source))]
 pub struct Error {
     what: &'static str,
     name: String,
@@ -80,7 +80,7 @@ pub async fn reconcile(sandbox: Arc<SandboxRuntime>, context: Arc<Context>) -> R
         match api.patch_metadata(&node, &parameters, &Patch::Merge(patch)).await {
             Ok(_) => tracing::info!(node, label, value, "node labelled"),
             Err(kube::Error::Api(status)) if status.code == 404 => {}
-            Err(error) => refused.push(format!("could not label node {node}: {error}")),
+            Err(error) => refused.push(format!("could not label node {node}: {}", said(&error))),
         }
     }
 

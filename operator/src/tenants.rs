@@ -15,7 +15,7 @@ use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::runtime::controller::Action;
 use serde_json::{Value, json};
 
-use crate::apply::{FIELD_MANAGER, Scribe, WriteError};
+use crate::apply::{FIELD_MANAGER, Scribe, WriteError, said};
 use crate::cache::Cache;
 use crate::conditions::{self, Findings};
 use crate::desired::namespace::Namespace;
@@ -47,7 +47,7 @@ pub struct Context {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A Tenant itself could not be written.
-    #[error("could not write {what} of Tenant {name}: {source}")]
+    #[error("could not write {what} of Tenant {name}: {}", said(source))]
     Tenant {
         /// Which part of it.
         what: &'static str,

@@ -1,0 +1,264 @@
+//! The operator on a real API server: what it makes is healed, left alone at rest, and goes as the Tenant says.
+//!
+//! Beside the people's kubeconfigs it needs `FREEHOLD_KUBECONFIG_OPERATOR` and `FREEHOLD_KUBECONFIG_INSTALLER`: the floor lets nobody
+//! else tamper with what must be healed, and nobody else report about a node.
+#![cfg(feature = "live")]
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use freehold_e2e::{People, objects, people, wait};
+use k8s_openapi::api::core::v1::{Namespace, Node};
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::{Client, ResourceExt as _};
+use serde_json::{Value, json};
+
+/// Longest wait for what the operator does at once.
+const SOON: Duration = Duration::from_secs(20);
+/// Longest wait for a namespace to be emptied and go.
+const GONE: Duration = Duration::from_secs(60);
+/// How long nothing may be written at rest: longer than the pause between two writes of usage.
+const REST: Duration = Duration::from_secs(12);
+
+const BOUNDARY: [&str; 3] = ["freehold.dev/v1alpha1", "Boundary", "boundaries"];
+const TENANT: [&str; 3] = ["freehold.dev/v1alpha1", "Tenant", "tenants"];
+const NODE_RUNTIME: [&str; 3] = ["freehold.dev/v1alpha1", "NodeRuntime", "noderuntimes"];
+const QUOTA: [&str; 3] = ["v1", "ResourceQuota", "resourcequotas"];
+const LIMITS: [&str; 3] = ["v1", "LimitRange", "limitranges"];
+const POLICY: [&str; 3] = ["networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"];
+const BINDING: [&str; 3] = ["rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings"];
+const CLUSTER_ROLE: [&str; 3] = ["rbac.authorization.k8s.io/v1", "ClusterRole", "clusterroles"];
+const CLUSTER_BINDING: [&str; 3] = ["rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "clusterrolebindings"];
+const CLASS: [&str; 3] = ["node.k8s.io/v1", "RuntimeClass", "runtimeclasses"];
+
+fn api(client: &Client, [version, kind, plural]: [&str; 3], namespace: Option<&str>) -> Api<DynamicObject> {
+    let group = version.split_once('/').map_or("", |(group, _)| group);
+    let resource = ApiResource {
+        group: group.to_owned(),
+        version: version.rsplit('/').next().unwrap_or_default().to_owned(),
+        api_version: version.to_owned(),
+        kind: kind.to_owned(),
+        plural: plural.to_owned(),
+    };
+    match namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    }
+}
+
+async fn tenant(client: &Client, name: &str, spec: Value) -> anyhow::Result<()> {
+    let tenant = json!({"apiVersion": TENANT[0], "kind": TENANT[1], "metadata": {"name": name}, "spec": spec});
+    let parameters = PatchParams::apply("freehold-e2e").force();
+    api(client, TENANT, None).patch(name, &parameters, &Patch::Apply(tenant)).await.context("could not apply the Tenant")?;
+    Ok(())
+}
+
+async fn namespace(client: &Client, name: &str, tenant: &str) -> anyhow::Result<()> {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    namespaces.create(&PostParams::default(), &objects::namespace(name, Some(tenant))).await?;
+    Ok(())
+}
+
+/// Waits until the object has this value at this pointer; `Null` is also an object or field that is not there.
+async fn sees(api: &Api<DynamicObject>, name: &str, pointer: &str, expected: Value) -> anyhow::Result<()> {
+    wait::until(&format!("{name} to have {expected} at {pointer}"), SOON, || async {
+        let found = api.get_opt(name).await?.map(serde_json::to_value).transpose()?.unwrap_or_default();
+        let found = found.pointer(pointer).cloned().unwrap_or_default();
+        ensure!(found == expected, "{found}");
+        Ok(())
+    })
+    .await
+}
+
+fn spec(rest: &str) -> Value {
+    serde_json::from_str(&format!(r#"{{"owners": [{{"kind": "User", "name": "carol"}}]{rest}}}"#)).unwrap()
+}
+
+#[tokio::test]
+async fn drift_is_healed_and_nothing_is_written_at_rest() -> anyhow::Result<()> {
+    let (platform, operator) =
+        (People::from_environment().await?.platform, people::client("FREEHOLD_KUBECONFIG_OPERATOR").await?);
+    tenant(&platform, "drifts", spec(r#", "quota": {"hard": {"pods": "10", "requests.memory": "5Gi"}}"#)).await?;
+    namespace(&platform, "drifts-dev", "drifts").await?;
+    let of = |kind| api(&operator, kind, Some("drifts-dev"));
+    let all = |kind| api(&platform, kind, None);
+    sees(&of(BOUNDARY), "boundary", "/spec/state", json!("Active")).await?;
+    sees(&of(QUOTA), "freehold", "/spec/hard", json!({"pods": "2", "requests.memory": "1Gi"})).await?;
+
+    let merge = |value: Value| (PatchParams::default(), Patch::Merge(value));
+    for (kind, name, patch, pointer, healed) in [
+        (BOUNDARY, "boundary", json!({"spec": {"state": "Cordoned"}}), "/spec/state", json!("Active")),
+        (QUOTA, "freehold", json!({"spec": {"hard": {"pods": "99"}}}), "/spec/hard/pods", json!("2")),
+        (QUOTA, "freehold", json!({"spec": {"hard": {"secrets": "9"}}}), "/spec/hard/secrets", Value::Null),
+        (LIMITS, "freehold", json!({"spec": {"limits": []}}), "/spec/limits/0/type", json!("Container")),
+        (POLICY, "freehold-dns", json!({"spec": {"ingress": [{}]}}), "/spec/ingress", Value::Null),
+        (BINDING, "freehold-owner-admin", json!({"subjects": []}), "/subjects/0/name", json!("carol")),
+        (
+            BINDING,
+            "freehold-owner-admin",
+            json!({"metadata": {"labels": null}}),
+            "/metadata/labels/freehold.dev~1tenant",
+            json!("drifts"),
+        ),
+    ] {
+        let (parameters, patch) = merge(patch);
+        of(kind).patch(name, &parameters, &patch).await.with_context(|| format!("could not tamper with {name}"))?;
+        sees(&of(kind), name, pointer, healed).await?;
+    }
+    for (kind, name) in
+        [(POLICY, "freehold-default-deny"), (QUOTA, "freehold"), (BINDING, "freehold-namespace-view"), (BOUNDARY, "boundary")]
+    {
+        of(kind).delete(name, &DeleteParams::default()).await?;
+        sees(&of(kind), name, "/metadata/name", json!(name)).await?;
+    }
+    for (kind, name) in
+        [(CLUSTER_ROLE, "freehold-tenant-drifts"), (CLUSTER_BINDING, "freehold-owners-drifts"), (CLASS, "freehold-microvm")]
+    {
+        all(kind).delete(name, &DeleteParams::default()).await?;
+        sees(&all(kind), name, "/metadata/name", json!(name)).await?;
+    }
+    // roleRef never changes: a foreign binding under our name is made anew.
+    all(CLUSTER_BINDING).delete("freehold-owners-drifts", &DeleteParams::default()).await?;
+    let subjects = json!([{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "eve"}]);
+    let foreign = json!({
+        "apiVersion": CLUSTER_BINDING[0], "kind": CLUSTER_BINDING[1], "metadata": {"name": "freehold-tenant-drifts"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"}, "subjects": subjects,
+    });
+    all(CLUSTER_BINDING).delete("freehold-tenant-drifts", &DeleteParams::default()).await?;
+    // Who comes first is open; either way ours must stand in the end.
+    let _ = all(CLUSTER_BINDING).create(&PostParams::default(), &serde_json::from_value(foreign)?).await;
+    sees(&all(CLUSTER_BINDING), "freehold-tenant-drifts", "/roleRef/name", json!("freehold-tenant-drifts")).await?;
+    sees(&all(CLUSTER_BINDING), "freehold-tenant-drifts", "/subjects/0/name", json!("carol")).await?;
+
+    // An owner that is taken out loses the role.
+    tenant(&platform, "drifts", json!({"owners": [{"kind": "User", "name": "carol", "clusterRoleNames": ["view"]}]})).await?;
+    sees(&of(BINDING), "freehold-owner-view", "/subjects/0/name", json!("carol")).await?;
+    sees(&of(BINDING), "freehold-owner-admin", "/metadata/name", Value::Null).await?;
+    sees(&of(QUOTA), "freehold", "/metadata/name", Value::Null).await?;
+
+    // At rest: no object of ours and no Tenant is written.
+    let versions = || async {
+        let (ours, mut found) = (ListParams::default().labels("app.kubernetes.io/managed-by=freehold"), BTreeMap::new());
+        for kind in [BOUNDARY, QUOTA, LIMITS, POLICY, BINDING, CLUSTER_ROLE, CLUSTER_BINDING, CLASS, TENANT] {
+            let parameters = if kind == TENANT { ListParams::default() } else { ours.clone() };
+            for object in all(kind).list(&parameters).await? {
+                found.insert((kind[1], object.namespace(), object.name_any()), object.resource_version());
+            }
+        }
+        anyhow::Ok(found)
+    };
+    let mut before = versions().await?;
+    ensure!(before.len() > 20, "only {} objects were found", before.len());
+    let (began, mut since, mut changed) = (Instant::now(), Instant::now(), Vec::new());
+    while since.elapsed() < REST {
+        let now = versions().await?;
+        if now != before {
+            changed =
+                now.iter().filter(|(key, version)| before.get(*key) != Some(*version)).map(|(key, _)| key.clone()).collect();
+            (before, since) = (now, Instant::now());
+        }
+        ensure!(began.elapsed() < SOON + REST, "still written after {:?}: {changed:?}", began.elapsed());
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_tenant_says_what_is_missing_and_goes_as_it_says() -> anyhow::Result<()> {
+    let platform = People::from_environment().await?.platform;
+    let (tenants, namespaces) = (api(&platform, TENANT, None), Api::<Namespace>::all(platform.clone()));
+    let boundary = |namespace: &'static str| api(&platform, BOUNDARY, Some(namespace));
+
+    // A runtime that does not exist: accepted, said, and closed.
+    tenant(&platform, "waits", spec(r#", "runtimes": {"allowed": ["not-there"]}"#)).await?;
+    namespace(&platform, "waits-dev", "waits").await?;
+    sees(&tenants, "waits", "/status/conditions/0/reason", json!("RuntimeMissing")).await?;
+    sees(&boundary("waits-dev"), "boundary", "/spec/pods/runtimeClassNames", json!({"allowed": []})).await?;
+
+    // One namespace too many gets nothing, until there is room.
+    tenant(&platform, "waits", spec(r#", "namespaces": {"max": 1}"#)).await?;
+    sees(&tenants, "waits", "/status/conditions/0/reason", json!("Enforced")).await?;
+    namespace(&platform, "waits-more", "waits").await?;
+    sees(&boundary("waits-more"), "boundary", "/spec/state", json!("Cordoned")).await?;
+    sees(&api(&platform, QUOTA, Some("waits-more")), "freehold", "/spec/hard", json!({"pods": "0"})).await?;
+    sees(&tenants, "waits", "/status/conditions/0/reason", json!("TooManyNamespaces")).await?;
+    tenant(&platform, "waits", spec(r#", "namespaces": {"max": 2}"#)).await?;
+    sees(&boundary("waits-more"), "boundary", "/spec/state", json!("Active")).await?;
+    sees(&tenants, "waits", "/status/conditions/0/reason", json!("Enforced")).await?;
+
+    // Retain is the default: the grants go, what is in the namespaces stays.
+    tenants.delete("waits", &DeleteParams::default()).await?;
+    sees(&tenants, "waits", "/metadata/name", Value::Null).await?;
+    for name in ["freehold-tenant-waits", "freehold-owners-waits"] {
+        sees(&api(&platform, CLUSTER_BINDING, None), name, "/metadata/name", Value::Null).await?;
+    }
+    let left = boundary("waits-dev").get("boundary").await.context("the Boundary did not outlive its Tenant")?;
+    ensure!(left.metadata.deletion_timestamp.is_none(), "the Boundary is being deleted");
+    ensure!(namespaces.get("waits-dev").await?.metadata.deletion_timestamp.is_none(), "the namespace is being deleted");
+
+    // Delete takes the namespaces along, and nobody else's.
+    tenant(&platform, "goes", spec(r#", "deletionPolicy": "Delete""#)).await?;
+    namespace(&platform, "goes-dev", "goes").await?;
+    sees(&boundary("goes-dev"), "boundary", "/spec/state", json!("Active")).await?;
+    tenants.delete("goes", &DeleteParams::default()).await?;
+    wait::until("the Tenant and its namespace to go", GONE, || async {
+        let left = (tenants.get_opt("goes").await?.is_some(), namespaces.get_opt("goes-dev").await?.is_some());
+        ensure!(left == (false, false), "tenant and namespace still there: {left:?}");
+        Ok(())
+    })
+    .await?;
+    ensure!(namespaces.get_opt("waits-dev").await?.is_some(), "another tenant's namespace went along");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_node_is_labelled_by_proof_only() -> anyhow::Result<()> {
+    let (platform, installer) =
+        (People::from_environment().await?.platform, people::client("FREEHOLD_KUBECONFIG_INSTALLER").await?);
+    let nodes: Api<Node> = Api::all(platform.clone());
+    let node = nodes.list_metadata(&ListParams::default()).await?.items.first().context("there is no node")?.name_any();
+    let (name, label) = (format!("microvm.{node}"), "freehold.dev.node-restriction.kubernetes.io/microvm");
+    let (reports, theirs) = (api(&installer, NODE_RUNTIME, None), api(&platform, NODE_RUNTIME, None));
+    let document = |status: Value| {
+        let spec = json!({"nodeName": node, "sandboxRuntimeName": "microvm"});
+        json!({"apiVersion": NODE_RUNTIME[0], "kind": NODE_RUNTIME[1], "metadata": {"name": name}, "spec": spec, "status": status})
+    };
+    let proof = |ready: &str, acceleration: &str| {
+        let condition =
+            json!({"type": "Ready", "status": ready, "reason": "X", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        Patch::Apply(document(json!({"acceleration": acceleration, "conditions": [condition]})))
+    };
+    let parameters = PatchParams::apply("freehold-e2e").force();
+    let labelled = async |expected: Option<&str>| {
+        wait::until(&format!("node {node} to have the label {expected:?}"), SOON, || async {
+            let found = nodes.get_metadata(&node).await?.labels().get(label).cloned();
+            ensure!(found.as_deref() == expected, "{found:?}");
+            Ok(())
+        })
+        .await
+    };
+    reports.patch(&name, &parameters, &Patch::Apply(document(Value::Null))).await.context("the installer could not report")?;
+    let forged = theirs.patch_status(&name, &parameters, &proof("True", "KVM")).await;
+    ensure!(forged.is_err(), "the platform team could prove a node by hand");
+    reports.patch_status(&name, &parameters, &proof("True", "KVM")).await?;
+    labelled(Some("ready")).await?;
+    sees(
+        &api(&platform, ["freehold.dev/v1alpha1", "SandboxRuntime", "sandboxruntimes"], None),
+        "microvm",
+        "/status/nodes/ready",
+        json!(1),
+    )
+    .await?;
+    // Emulation was not allowed.
+    reports.patch_status(&name, &parameters, &proof("True", "Emulated")).await?;
+    labelled(None).await?;
+    reports.patch_status(&name, &parameters, &proof("True", "KVM")).await?;
+    labelled(Some("ready")).await?;
+    // Whoever takes the label away, or forges it, is corrected.
+    let strip = json!({"metadata": {"labels": {label: null}}});
+    nodes.patch(&node, &PatchParams::default(), &Patch::Merge(strip)).await?;
+    labelled(Some("ready")).await?;
+    theirs.delete(&name, &DeleteParams::default()).await?;
+    labelled(None).await
+}
