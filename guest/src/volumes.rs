@@ -6,6 +6,7 @@
 use crate::disks::Disks;
 use crate::fail::{Failure, Result, Step};
 use crate::paths::{check_id, components};
+use crate::rootfs::EXT4_OPTIONS;
 use crate::sys;
 use freehold_guest_api::limits::MAX_CHUNK;
 use freehold_guest_api::message::{AddVolume, Disk, GetFile, Medium, PutEntries, PutEntry};
@@ -83,7 +84,7 @@ fn make(add: &AddVolume, base: &Path, node: Option<&Path>) -> Result<(Sort, Path
             let disk = base.join("disk");
             fs::create_dir(&disk).step("make the mount point")?;
             let source = node.to_string_lossy();
-            sys::mount(&source, &disk, "ext4", libc::MS_NOSUID | libc::MS_NODEV, "").step("mount the volume's disk")?;
+            sys::mount(&source, &disk, "ext4", libc::MS_NOSUID | libc::MS_NODEV, EXT4_OPTIONS).step("mount the volume's disk")?;
             // A directory of its own: the root of an ext4 file system has a lost+found, which a volume must not show.
             let root = disk.join("volume");
             fs::create_dir_all(&root).step("make the volume's root")?;

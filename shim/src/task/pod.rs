@@ -241,9 +241,19 @@ impl Pod {
             let early = places.iter().filter(|place| !place.late);
             cgroup::join(early, machine.pid).context("can't put QEMU into the pod's cgroup")
         };
-        let (sandbox, happenings) = Sandbox::boot(config, words, record).await?;
-        let late = places.iter().filter(|place| place.late);
-        cgroup::join(late, sandbox.machine.pid).context("can't put QEMU into the pod's cgroup")?;
+        let booted = Sandbox::boot(config, words, record).await.and_then(|(sandbox, happenings)| {
+            let late = places.iter().filter(|place| place.late);
+            cgroup::join(late, sandbox.machine.pid).context("can't put QEMU into the pod's cgroup")?;
+            Ok((sandbox, happenings))
+        });
+        let (sandbox, happenings) = match booted {
+            Ok(booted) => booted,
+            Err(error) => {
+                let cgroups: Vec<_> = places.into_iter().map(|place| place.folder).collect();
+                let _ = tokio::task::spawn_blocking(move || crate::record::remove_cgroups(&cgroups)).await;
+                return Err(error.into());
+            }
+        };
         let sandbox = self.sandbox.get_or_init(async || Arc::new(sandbox)).await.clone();
         tokio::spawn(self.clone().follow(sandbox, happenings));
         Ok(())
@@ -258,6 +268,7 @@ impl Pod {
         let writable = rootfs.writable;
         let request = spec.to_create(&create.id, rootfs, mounts);
         let memory = request.resources.map_or(0, |resources| resources.memory);
+        sandbox.note_oom_score(start.oom_score_adj);
         sandbox.limit(&create.id, Some(memory)).await?;
         let made = sandbox.agent.command("CreateContainer", Call::CreateContainer(request)).await;
         if let Err(error) = made {

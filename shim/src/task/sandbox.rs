@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -20,6 +21,8 @@ use crate::volumes::Volumes;
 
 /// Time for a machine to boot, under emulation on a busy node.
 const BOOT_TIME: Duration = Duration::from_secs(60);
+/// Time for QEMU's end to be seen after the connection to its guest was lost.
+const END_TIME: Duration = Duration::from_millis(500);
 /// Time for the guest to write its disks and power off.
 const OFF_TIME: Duration = Duration::from_secs(2);
 /// Time for memory to be plugged; a container starts without the rest.
@@ -40,6 +43,7 @@ pub struct Sandbox {
     pub volumes: tokio::sync::Mutex<Volumes>,
     plugged: tokio::sync::Mutex<Plugged>,
     limits: Mutex<HashMap<String, u64>>,
+    oom_score: AtomicI32,
 }
 
 #[derive(Debug, Default)]
@@ -62,10 +66,15 @@ impl Sandbox {
         record(&machine)?;
         let (agent, events) = Agent::connect(port);
         tokio::select! {
+            biased;
+            // An end is told as such, not as the lost connection that comes with it.
+            how = machine.wait() => bail!("the virtual machine ended while booting: {}", last_words(&how, &machine.console.tail())),
             ready = agent.configure(configure, BOOT_TIME) => if let Err(error) = ready {
-                bail!("the virtual machine did not become ready: {error}; its last words: {}", machine.console.tail());
+                match tokio::time::timeout(END_TIME, machine.wait()).await {
+                    Ok(how) => bail!("the virtual machine ended while booting: {}", last_words(&how, &machine.console.tail())),
+                    Err(_) => bail!("the virtual machine did not become ready: {error}; its last words: {}", machine.console.tail()),
+                }
             },
-            how = machine.wait() => bail!("the virtual machine ended while booting ({how}); its last words: {}", machine.console.tail()),
         }
         let sandbox = Sandbox {
             machine,
@@ -74,6 +83,7 @@ impl Sandbox {
             volumes: tokio::sync::Mutex::default(),
             plugged: tokio::sync::Mutex::default(),
             limits: Mutex::default(),
+            oom_score: AtomicI32::new(i32::MIN),
         };
         sandbox.grow().await?; // up to the default
         Ok((sandbox, events))
@@ -152,6 +162,13 @@ impl Sandbox {
         self.grow().await
     }
 
+    /// The machine is killed as soon as its first container would be: the node's kernel sees only the machine.
+    pub fn note_oom_score(&self, score: i32) {
+        if self.oom_score.fetch_max(score, Ordering::Relaxed) < score {
+            crate::cgroup::oom_score(self.machine.pid, score);
+        }
+    }
+
     async fn grow(&self) -> anyhow::Result<()> {
         let limits: Vec<u64> = self.limits.lock().expect("nothing panics under this lock").values().copied().collect();
         let default = u64::from(self.config.default_memory_mib);
@@ -180,9 +197,35 @@ impl Sandbox {
     }
 }
 
+/// How a machine ended and what it said. Nobody but the kernel kills a booting one, and it does so for memory.
+fn last_words(how: &str, console: &str) -> String {
+    let hint = "; is the pod's memory limit too small? RuntimeClass.overhead must cover the machine itself";
+    let hint = if how.ends_with("signal 9") { hint } else { "" };
+    format!("{how}{hint}; its last words: {console}")
+}
+
 impl Plugged {
     fn free(&self) -> anyhow::Result<u32> {
         let free = (0..disks::MAX_LUNS).find(|lun| !self.used.contains(lun));
         free.with_context(|| format!("the pod has {} disks: too many image layers and volumes", disks::MAX_LUNS))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_killed_machine_hints_at_its_memory() {
+        assert!(last_words("killed by signal 9", "x").contains("RuntimeClass.overhead"));
+        assert_eq!(last_words("exit status: 1", "x"), "exit status: 1; its last words: x");
+    }
+
+    #[test]
+    fn the_lowest_free_disk_is_taken() {
+        let mut plugged = Plugged { used: [0, 1, 3].into(), ..Plugged::default() };
+        assert_eq!(plugged.free().unwrap(), 2);
+        plugged.used = (0..disks::MAX_LUNS).collect();
+        assert!(plugged.free().is_err());
     }
 }
