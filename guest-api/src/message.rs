@@ -140,7 +140,7 @@ pub struct Error {
     pub message: String,
 }
 
-/// The first words to a fresh guest: it runs no workload before it has them.
+/// The first words to a fresh guest: it runs no workload before it has them. Tag 6 was used.
 #[derive(Clone, PartialEq, Message)]
 pub struct Configure {
     /// [`crate::limits::VERSION`].
@@ -158,9 +158,6 @@ pub struct Configure {
     /// Kernel parameters in dotted form, applied before the first container.
     #[prost(message, repeated, tag = "5")]
     pub sysctls: Vec<KeyValue>,
-    /// All containers share one pid namespace (shareProcessNamespace).
-    #[prost(bool, tag = "6")]
-    pub share_pids: bool,
     /// Size of /dev/shm in bytes; 0: half of memory.
     #[prost(uint64, tag = "7")]
     pub shm_bytes: u64,
@@ -435,6 +432,12 @@ pub struct CreateContainer {
     /// Device rules of the container's cgroup are as for a privileged container: every device of the guest.
     #[prost(bool, tag = "8")]
     pub privileged: bool,
+    /// Its processes are in the pod's one pid namespace (shareProcessNamespace), made with the first such container.
+    #[prost(bool, tag = "9")]
+    pub share_pids: bool,
+    /// Its processes are in this running container's pid namespace (a debug container's target); empty: not so.
+    #[prost(string, tag = "10")]
+    pub pids_of: String,
 }
 
 /// A root file system: read-only layers under one writable disk.

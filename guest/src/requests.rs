@@ -15,7 +15,7 @@ use freehold_guest_api::message::{
     Answer, Call, CreateContainer, Empty, FileContent, Pids, ProcessRef, Resize, Signal, StartProcess, Started, Update,
 };
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 const MAX_SIGNAL: u32 = 64;
@@ -57,21 +57,27 @@ impl Agent {
 
     fn configure(&mut self, configure: &freehold_guest_api::message::Configure) -> Result<Answer> {
         let ready = configure::configure(configure)?;
-        if configure.share_pids {
-            match sys::fork(libc::CLONE_NEWPID).step("make the shared pid namespace")? {
-                Forked::Child => {
-                    // It needs no file of the agent's.
-                    let _ = sys::close_all();
-                    sys::pause_for_ever()
-                }
-                Forked::Parent(pid) => {
-                    let path = format!("/proc/{pid}/ns/pid");
-                    self.shared_pids = Some(sys::open(path, libc::O_RDONLY).step("open the shared pid namespace")?);
-                }
-            }
-        }
         self.configured = true;
         Ok(Answer::Ready(ready))
+    }
+
+    /// Makes the pod's pid namespace, if there is none yet: a process of its own keeps it.
+    fn make_shared_pids(&mut self) -> Result<()> {
+        if self.shared_pids.is_some() {
+            return Ok(());
+        }
+        match sys::fork(libc::CLONE_NEWPID).step("make the shared pid namespace")? {
+            Forked::Child => {
+                // It needs no file of the agent's.
+                let _ = sys::close_all();
+                sys::pause_for_ever()
+            }
+            Forked::Parent(pid) => {
+                let path = format!("/proc/{pid}/ns/pid");
+                self.shared_pids = Some(sys::open(path, libc::O_RDONLY).step("open the shared pid namespace")?);
+                Ok(())
+            }
+        }
     }
 
     fn create(&mut self, create: CreateContainer) -> Result<()> {
@@ -79,6 +85,9 @@ impl Agent {
         if self.containers.contains_key(&create.container) || self.containers.len() >= MAX_CONTAINERS {
             let message = format!("container {} exists, or there are {MAX_CONTAINERS}", create.container);
             return Err(Failure::with(libc::EEXIST, message));
+        }
+        if create.share_pids {
+            self.make_shared_pids()?;
         }
         cpus::bring_up();
         for mount in &create.mounts {
@@ -100,11 +109,23 @@ impl Agent {
         Ok(())
     }
 
+    /// The pid namespace of the running container that this one wants to be in.
+    fn target_of(&self, id: &str) -> Result<Option<OwnedFd>> {
+        let Some(name) = self.containers.get(id).map(|c| &c.spec.pids_of).filter(|name| !name.is_empty()) else {
+            return Ok(None);
+        };
+        let target = self.containers.get(name).filter(|c| c.processes.get("").is_some_and(|init| init.ended.is_none()));
+        let gone = || Failure::with(libc::ESRCH, format!("container {name}, whose processes are to be shared, does not run"));
+        let (_, namespace) = target.and_then(|c| c.init.as_ref()).ok_or_else(gone)?;
+        namespace.try_clone().step("copy the target's pid namespace").map(Some)
+    }
+
     fn start(&mut self, start: &StartProcess) -> Result<u32> {
         let known: usize = self.containers.values().map(|c| c.processes.len()).sum();
         if known >= MAX_PROCESSES {
             return Err(Failure::with(libc::EAGAIN, format!("the pod has {MAX_PROCESSES} processes; delete ended ones")));
         }
+        let target = self.target_of(&start.container)?;
         let missing = || Failure::with(libc::ENOENT, format!("there is no container {:?}", start.container));
         let container = self.containers.get_mut(&start.container).ok_or_else(missing)?;
         if container.processes.contains_key(&start.exec_id) {
@@ -112,12 +133,10 @@ impl Agent {
         }
         let cgroup = container.cgroup.procs();
         let process = if start.exec_id.is_empty() {
+            let joined = if container.spec.share_pids { self.shared_pids.as_ref() } else { target.as_ref() };
             let places: BTreeMap<String, PathBuf> = self.volumes.iter().map(|(id, v)| (id.clone(), v.root.clone())).collect();
             let entry = Entry::Init { spec: &container.spec, root: container.root.path(), volumes: &places };
-            let pids = match &self.shared_pids {
-                Some(shared) => PidNamespace::Existing(shared, &self.own_pids),
-                None => PidNamespace::New,
-            };
+            let pids = joined.map_or(PidNamespace::New, |joined| PidNamespace::Existing(joined, &self.own_pids));
             let process = process::start(start, entry, cgroup, &pids, &mut self.streams)?;
             let namespace = format!("/proc/{}/ns/pid", process.pid);
             let namespace = sys::open(namespace, libc::O_RDONLY).step("open the container's pid namespace")?;

@@ -271,7 +271,6 @@ pub fn first_words(hostname: &str) -> Result<Configure, AgentError> {
         entropy,
         hostname: hostname.to_owned(),
         sysctls: Vec::new(),
-        share_pids: false,
         shm_bytes: 0,
     })
 }

@@ -241,7 +241,6 @@ impl Spec {
     /// # Errors
     /// For the first such thing.
     pub fn refuse_unsupported(&self) -> Result<(), SpecError> {
-        let shares_pids = self.linux.namespaces.iter().any(|namespace| namespace.kind == "pid" && !namespace.path.is_empty());
         let refusals = [
             (
                 !self.linux.devices.is_empty(),
@@ -249,12 +248,17 @@ impl Spec {
                 "remove devices from the pod, or privileged on a node that hands them out",
             ),
             (!self.linux.uid_mappings.is_empty(), "a user namespace", "remove hostUsers: false; the machine keeps the pod apart"),
-            (shares_pids, "another container's processes", "remove shareProcessNamespace or the debug container's target"),
         ];
         match refusals.into_iter().find(|(is, ..)| *is) {
             Some((_, what, remedy)) => Err(SpecError::Unsupported { what, remedy }),
             None => Ok(()),
         }
+    }
+
+    /// Its processes are among others': those of the whole pod, or of one container of it. The path does not tell which,
+    /// because all of a machine's tasks have one pid on the host.
+    pub fn joins_pids(&self) -> bool {
+        self.linux.namespaces.iter().any(|namespace| namespace.kind == "pid" && !namespace.path.is_empty())
     }
 
     /// The pod's UID, if it is one that can be a folder's name.
@@ -275,6 +279,8 @@ impl Spec {
             resources: Some(self.linux.resources.to_guest()),
             devices: Vec::new(),
             privileged: false,
+            share_pids: false,
+            pids_of: String::new(),
         }
     }
 }
@@ -292,6 +298,9 @@ mod tests {
         let pod = spec(r#"{"annotations":{"io.kubernetes.cri.sandbox-id":"s","io.kubernetes.cri.container-type":"container"}}"#);
         assert_eq!((pod.group("c"), pod.is_sandbox()), ("s", false));
         assert_eq!(Spec::default().group("c"), "c");
+        let joins = |text| spec(text).joins_pids();
+        assert!(joins(r#"{"linux":{"namespaces":[{"type":"pid","path":"/proc/1/ns/pid"}]}}"#));
+        assert!(!joins(r#"{"linux":{"namespaces":[{"type":"pid"}]}}"#));
     }
 
     #[test]
@@ -316,7 +325,6 @@ mod tests {
         for (linux, expect) in [
             (r#"{"devices":[{}]}"#, Some("device")),
             (r#"{"uidMappings":[{}]}"#, Some("user namespace")),
-            (r#"{"namespaces":[{"type":"pid","path":"/proc/1/ns/pid"}]}"#, Some("shareProcessNamespace")),
             (r#"{"namespaces":[{"type":"pid"},{"type":"ipc","path":"/proc/1/ns/ipc"}]}"#, None),
         ] {
             let result = spec(&format!(r#"{{"linux":{linux}}}"#)).refuse_unsupported();

@@ -75,8 +75,15 @@ pub struct Task {
     netns: Option<PathBuf>,
     writable: Option<Disk>,
     back: Vec<WriteBack>,
+    own_pids: bool,
     resources: Mutex<Resources>,
     execs: Mutex<HashMap<String, Arc<Process>>>,
+}
+
+impl Task {
+    fn is_alive(&self) -> bool {
+        !matches!(self.init.phase(), Phase::Stopped(_) | Phase::Gone)
+    }
 }
 
 /// What was made for a container.
@@ -200,6 +207,7 @@ impl Pod {
             netns: if alone { spec.network() } else { None },
             writable,
             back,
+            own_pids: !is_sandbox && !spec.joins_pids(),
             resources: Mutex::new(spec.linux.resources.to_guest()),
             execs: Mutex::default(),
         };
@@ -262,11 +270,13 @@ impl Pod {
     async fn make(&self, sandbox: &Sandbox, create: &Create, spec: &Spec) -> anyhow::Result<Made> {
         spec.refuse_unsupported()?;
         let start = spec.process.to_start(&create.id, "")?;
+        let pids = self.joined_pids(spec)?;
         let pod = spec.pod_uid().map_or_else(PathBuf::new, |uid| sandbox.config.kubelet_root.join("pods").join(uid));
         let (mounts, back) = volumes::carry(sandbox, spec.planned()?, &Owner { pod, sandbox: self.id.clone() }).await?;
         let rootfs = sandbox.rootfs(&create.rootfs).await?;
         let writable = rootfs.writable;
-        let request = spec.to_create(&create.id, rootfs, mounts);
+        let mut request = spec.to_create(&create.id, rootfs, mounts);
+        (request.share_pids, request.pids_of) = pids;
         let memory = request.resources.map_or(0, |resources| resources.memory);
         sandbox.note_oom_score(start.oom_score_adj);
         sandbox.limit(&create.id, Some(memory)).await?;
@@ -279,6 +289,23 @@ impl Pod {
             return Err(error.into());
         }
         Ok(Made { writable, start: Some(start), back })
+    }
+
+    /// In whose pid namespace a container is: the pod's shared one, or that of the one container whose processes a debug
+    /// container is to see.
+    fn joined_pids(&self, spec: &Spec) -> anyhow::Result<(bool, String)> {
+        if !spec.joins_pids() {
+            return Ok((false, String::new()));
+        }
+        let tasks = self.tasks.lock().expect("nothing panics under this lock");
+        let apart: Vec<&String> = tasks.values().filter(|task| task.own_pids && task.is_alive()).map(|task| &task.id).collect();
+        match apart.as_slice() {
+            [] => Ok((true, String::new())),
+            [target] => Ok((false, (*target).clone())),
+            _ => anyhow::bail!(
+                "a debug container's target can't be told apart in a virtual machine with several containers: leave --target out"
+            ),
+        }
     }
 
     /// Starts a process.
