@@ -58,6 +58,11 @@ impl From<crate::agent::client::AgentError> for TaskError {
     }
 }
 
+/// The guest did not answer in time.
+fn is_silence(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| matches!(cause.downcast_ref(), Some(client::AgentError::Late(..))))
+}
+
 type Done<T> = Result<T, TaskError>;
 
 /// A task of containerd's: a container, or the pod's sandbox.
@@ -193,7 +198,8 @@ impl Pod {
         let Made { writable, start, back } = match made {
             Ok(made) => made,
             Err(error) => {
-                if alone {
+                // A guest that is silent so long has stalled; its end has the kubelet make the pod a new sandbox.
+                if alone || is_silence(&error) {
                     sandbox.machine.kill();
                 }
                 return Err(error.into());
@@ -634,5 +640,18 @@ impl Pod {
         if let Some(exit) = exit {
             self.events.tell(&events::exit(&process.container, &process.exec_id, self.pid(), exit));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_told_from_failure() {
+        let late = anyhow::Error::from(client::AgentError::Late("AddVolume", client::REQUEST_TIME)).context("the mount /x");
+        assert!(is_silence(&late));
+        let failed = client::AgentError::Failed { errno: 2, message: String::new() };
+        assert!(!is_silence(&anyhow::Error::from(failed)));
     }
 }
