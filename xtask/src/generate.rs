@@ -22,8 +22,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let folder = own.parent().unwrap_or(own).join(FOLDER);
+    let folder = crate::steps::workspace().join(FOLDER);
     let mut different = Vec::new();
     for (path, text) in files(&folder)? {
         if std::fs::read_to_string(&path).is_ok_and(|present| present == text) {

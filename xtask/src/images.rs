@@ -18,7 +18,7 @@ use std::process::Command;
 use anyhow::{Context, bail};
 use sha2::{Digest, Sha256};
 
-use crate::steps::{Steps, call};
+use crate::steps::{Steps, call, workspace};
 
 /// The target every binary that leaves this machine is built for: static, so that it runs in an empty image, in the
 /// guest's initial file system and on any node.
@@ -142,12 +142,6 @@ fn build_static(steps: &mut Steps, what: &str, crates: &[&str]) -> anyhow::Resul
 fn static_binary(name: &str) -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from);
     target.join(STATIC_TARGET).join("release").join(name)
-}
-
-/// The root of this workspace.
-fn workspace() -> PathBuf {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
-    own.parent().unwrap_or(own).to_owned()
 }
 
 /// The cache folder, after the XDG base directory specification.

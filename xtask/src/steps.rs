@@ -1,5 +1,6 @@
 //! Steps of a long run: each is announced with the elapsed time, run, and counted, so that a person sees where time went.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -45,4 +46,12 @@ pub fn call(command: &mut Command) -> anyhow::Result<()> {
         bail!("{line} ended with {status}");
     }
     Ok(())
+}
+
+/// The root of the workspace that cargo runs this command for. Asked at run time: a target folder that several checkouts
+/// share holds one binary, which may have been built for another of them.
+pub fn workspace() -> PathBuf {
+    let own = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let own = Path::new(&own);
+    own.parent().unwrap_or(own).to_owned()
 }
