@@ -39,8 +39,17 @@ enum Output {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
+async fn main() -> std::process::ExitCode {
+    match show(Args::parse()).await {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("demo: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+async fn show(args: Args) -> anyhow::Result<()> {
     let people = People::from_environment().await?;
     let began = Instant::now();
     let say = |what: &str| eprintln!("[{:>6.1} s] {what}", began.elapsed().as_secs_f64());
