@@ -51,7 +51,10 @@ enum Part {
     Archives,
 }
 
-/// Makes the parts asked for and says where they are.
+/// How many folders of one kind the cache keeps: of the checkouts that are worked on at once, and the version before.
+const KEPT: usize = 8;
+
+/// Makes the parts asked for and says where they are; the folder of the bundle or of the archives is the only line on stdout.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let last = args.only.unwrap_or(Part::Archives);
     missing_tools(last)?;
@@ -71,17 +74,39 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             let shim = static_binary("containerd-shim-freehold-v2");
             let bundle = bundle::provide(&mut steps, &cache, &packages, &kernel, &initrd, &shim)?;
             eprintln!("bundle {} is in {}", bundle.version, bundle.folder.display());
+            let mut made = bundle.folder.clone();
             if last >= Part::Archives {
                 build_static(
                     &mut steps,
                     "operator, webhook and runtime installer",
                     &["freehold-operator", "freehold-webhook", "freehold-runtime-installer"],
                 )?;
-                archive::provide(&mut steps, &cache, &args.registry, &packages, &bundle)?;
+                made = archive::provide(&mut steps, &cache, &args.registry, &packages, &bundle)?;
             }
+            keep_newest(&made)?;
+            println!("{}", made.display());
         }
     }
     eprint!("{}", steps.summary());
+    Ok(())
+}
+
+/// Marks a folder of the cache as used now, and removes its siblings that were not used for longest.
+fn keep_newest(used: &Path) -> anyhow::Result<()> {
+    let touched = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());
+    File::open(used)
+        .and_then(|folder| folder.set_modified(std::time::SystemTime::now()))
+        .context("could not mark a folder of the cache")?;
+    let parent = used.parent().context("a folder without a parent")?;
+    let mut all = Vec::new();
+    for entry in fs::read_dir(parent).with_context(|| format!("could not list {}", parent.display()))? {
+        let path = entry?.path();
+        all.push((touched(&path).with_context(|| format!("could not read {}", path.display()))?, path));
+    }
+    all.sort();
+    for (_, old) in all.iter().rev().skip(KEPT) {
+        fs::remove_dir_all(old).with_context(|| format!("could not remove {}", old.display()))?;
+    }
     Ok(())
 }
 

@@ -50,8 +50,8 @@ enum Entry {
     Link { path: String, to: String },
 }
 
-/// Writes the archives unless the cache has them.
-pub fn provide(steps: &mut Steps, cache: &Path, registry: &str, packages: &Packages, bundle: &Bundle) -> anyhow::Result<()> {
+/// Writes the archives unless the cache has them; the folder they are in.
+pub fn provide(steps: &mut Steps, cache: &Path, registry: &str, packages: &Packages, bundle: &Bundle) -> anyhow::Result<PathBuf> {
     let busybox = packages.file("busybox-static", "usr/bin/busybox")?;
     let service = |name: &'static str, binary: &str, user: &'static str| Image {
         name,
@@ -70,35 +70,31 @@ pub fn provide(steps: &mut Steps, cache: &Path, registry: &str, packages: &Packa
     ];
 
     // The bundle's version stands for its files; the binaries are counted one by one.
-    let mut key = vec![FORMAT.to_owned(), bundle.version.clone(), digest_of_file(&busybox)?];
+    let mut key = vec![FORMAT.to_owned(), registry.to_owned(), bundle.version.clone(), digest_of_file(&busybox)?];
     for name in ["freehold-operator", "freehold-webhook", "freehold-runtime-installer"] {
         key.push(digest_of_file(&static_binary(name))?);
     }
     let tag = short(&digest_of(&key.iter().map(String::as_bytes).collect::<Vec<_>>())).to_owned();
 
-    let folder = cache.join("images");
+    let folder = cache.join("images").join(&tag);
     let list = folder.join("images.json");
     let named = |image: &Image| (image.name.to_owned(), format!("{registry}/{}:{tag}", image.name));
     let names: BTreeMap<String, String> = images.iter().map(named).collect();
-    let wanted = serde_json::to_vec_pretty(&names)?;
-    if fs::read(&list).ok().as_ref() != Some(&wanted) {
+    // Written last: a folder with a list is complete.
+    if !list.exists() {
         fs::create_dir_all(&folder).with_context(|| format!("could not create {}", folder.display()))?;
-        // Gone until all archives are written: the list never names an archive of another tag.
-        if list.exists() {
-            fs::remove_file(&list).with_context(|| format!("could not remove {}", list.display()))?;
-        }
         for image in &images {
             steps.run(&format!("write the image {}", image.name), || {
                 write_archive(&folder.join(format!("{}.tar", image.name)), image, &names[image.name])
             })?;
         }
-        write_whole(&list, &wanted)?;
+        write_whole(&list, &serde_json::to_vec_pretty(&names)?)?;
     }
     for name in names.values() {
         eprintln!("           {name}");
     }
     eprintln!("archives and images.json are in {}", folder.display());
-    Ok(())
+    Ok(folder)
 }
 
 /// A shell and its tools for pods of the tests.
