@@ -1,7 +1,13 @@
-# Two commands for a newcomer; the rest is in scripts/ and `cargo xtask --help`.
-.PHONY: help test
+# The commands for a newcomer; the rest is in scripts/ and `cargo xtask --help`.
+.PHONY: help demo demo-down test
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
+
+demo: ## sets up what is missing, starts a cluster of its own and shows what separates two tenants (OUTPUT=json for programs)
+	@scripts/demo -o $(or $(OUTPUT),table)
+
+demo-down: ## removes everything that the demo started
+	@scripts/demo down
 
 test: ## sets up what is missing and passes every gate
 	@scripts/test

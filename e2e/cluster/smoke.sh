@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Starts a cluster, runs a pod on runc, restarts containerd under it, stops the cluster, and asserts that the host is as it was.
+# Starts a cluster, runs a pod on runc, restarts containerd under it, starts a second cluster beside it, stops both, and asserts
+# that the host is as it was.
 # usage: e2e/cluster/smoke.sh      (root; builds what is missing)
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -13,6 +14,7 @@ say() { printf 'smoke: %4d s %s\n' $((SECONDS - began)) "$1"; }
 
 cleanup() {
   "$cluster" down "$name" --purge >/dev/null 2>&1 || true
+  "$cluster" down "$name-b" --purge >/dev/null 2>&1 || true
   rm -rf "$work"
 }
 trap cleanup EXIT
@@ -73,6 +75,14 @@ say "a pod runs on runc"
 "$cluster" exec "$name" -- restart-containerd
 [ "$(admin exec hello -- cat /proc/sys/kernel/hostname)" = hello ] || fail "the pod did not answer after containerd was restarted"
 say "the pod outlived a restart of containerd"
+
+"$cluster" up "$name-b"
+"$cluster" kubeconfig "$name-b" >"$work/second.kubeconfig"
+[ -z "$("$kubectl" --kubeconfig "$work/second.kubeconfig" --request-timeout=20s get pod hello --ignore-not-found -o name)" ] || fail "the second cluster is the first"
+[ "$(admin exec hello -- cat /proc/sys/kernel/hostname)" = hello ] || fail "the first cluster's pod did not answer while a second cluster runs"
+"$cluster" down "$name-b" --purge
+[ "$(admin exec hello -- cat /proc/sys/kernel/hostname)" = hello ] || fail "the first cluster's pod did not outlive the second cluster"
+say "a second cluster came and went beside the first"
 
 "$cluster" down "$name"
 say "down"

@@ -1,10 +1,13 @@
 //! The evidence itself, a module an area; each function tries, checks its control and gives rows.
 
 pub mod belonging;
+pub mod collect;
+pub mod drill;
 pub mod kernel;
 pub mod looking;
 pub mod network;
 pub mod pods;
+pub mod stage;
 pub mod usage;
 
 use kube::Client;

@@ -18,9 +18,20 @@ pub enum Verdict {
     NotEnforced,
 }
 
+/// Whether our admission webhook answered while a row was collected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Webhook {
+    /// It did.
+    Up,
+    /// It was scaled to zero.
+    Away,
+}
+
 /// One row.
 #[derive(Debug, Clone, Serialize)]
 pub struct Row {
+    /// Whether the webhook was there.
+    pub webhook: Webhook,
     /// The attempt, as a sentence.
     pub tried: String,
     /// What came of it.
@@ -42,6 +53,16 @@ pub enum Counts {
     Floor,
 }
 
+impl Counts {
+    /// Whoever refuses while the webhook is up; the floor alone while it is away.
+    pub fn with(webhook: Webhook) -> Counts {
+        match webhook {
+            Webhook::Up => Counts::Anyone,
+            Webhook::Away => Counts::Floor,
+        }
+    }
+}
+
 impl Row {
     /// An attempt that must be refused, beside a control that must be admitted in the same state.
     pub fn refused(tried: &str, answer: &Answer, counts: Counts, control: &str, beside: &Answer) -> Row {
@@ -59,6 +80,7 @@ impl Row {
         };
         let verdict = if refused && *beside == Answer::Admitted { Verdict::Green } else { Verdict::Red };
         Row {
+            webhook: if counts == Counts::Floor { Webhook::Away } else { Webhook::Up },
             tried: tried.to_owned(),
             answer: answer.to_string(),
             control: format!("{control}: {beside}"),
@@ -70,25 +92,29 @@ impl Row {
     /// A measured or compared fact.
     pub fn fact(tried: &str, answer: String, control: String, layer: &str, holds: bool) -> Row {
         let verdict = if holds { Verdict::Green } else { Verdict::Red };
-        Row { tried: tried.to_owned(), answer, control, layer: layer.to_owned(), verdict }
+        Row { webhook: Webhook::Up, tried: tried.to_owned(), answer, control, layer: layer.to_owned(), verdict }
     }
 }
 
 /// The rows as a table that fits a terminal of 160 columns.
 pub fn table(rows: &[Row]) -> String {
     let mut builder = Builder::new();
-    builder.push_record(["", "TRIED", "ANSWER", "CONTROL", "LAYER"]);
+    builder.push_record(["", "WEBHOOK", "TRIED", "ANSWER", "CONTROL", "LAYER"]);
     for row in rows {
         let mark = match row.verdict {
             Verdict::Green => "ok",
             Verdict::Red => "RED",
             Verdict::NotEnforced => "NOT ENFORCED",
         };
-        builder.push_record([mark, &row.tried, &row.answer, &row.control, &row.layer]);
+        let webhook = match row.webhook {
+            Webhook::Up => "up",
+            Webhook::Away => "away",
+        };
+        builder.push_record([mark, webhook, &row.tried, &row.answer, &row.control, &row.layer]);
     }
     let mut table = builder.build();
     table.with(Style::rounded());
-    for (column, width) in [(0, 8), (1, 34), (2, 58), (3, 30), (4, 12)] {
+    for (column, width) in [(0, 8), (1, 7), (2, 32), (3, 54), (4, 28), (5, 10)] {
         table.with(Modify::new(Columns::one(column)).with(Width::wrap(width).keep_words(true)));
     }
     table.to_string()

@@ -53,7 +53,7 @@ async fn the_boundary_holds_without_a_webhook() -> anyhow::Result<()> {
     let (alices, bobs): (Api<Namespace>, Api<Namespace>) = (Api::all(people.alice.clone()), Api::all(people.bob.clone()));
 
     // Control first: each owner makes a namespace of their own tenant, and the operator guards it.
-    for (who, api, name, tenant) in [("alice", &alices, "team-a-dev", "team-a"), ("bob", &bobs, "team-b-dev", "team-b")] {
+    for (who, api, name, tenant) in [("alice", &alices, "team-a-floor", "team-a"), ("bob", &bobs, "team-b-floor", "team-b")] {
         wait::until(&format!("{who} to be let in as owner of {tenant}"), GUARDED, || async {
             let answer = create(api, namespace(name, Some(tenant))).await?;
             ensure!(answer == Answer::Admitted, "{answer}");
@@ -77,13 +77,13 @@ async fn the_boundary_holds_without_a_webhook() -> anyhow::Result<()> {
         ("removes the label of her namespace", json!({"metadata": {"labels": {"freehold.dev/tenant": null}}})),
         ("gives her namespace to team-b", json!({"metadata": {"labels": {"freehold.dev/tenant": "team-b"}}})),
     ] {
-        let answer = Answer::of(alices.patch("team-a-dev", &PatchParams::default(), &Patch::Merge(patch)).await)?;
+        let answer = Answer::of(alices.patch("team-a-floor", &PatchParams::default(), &Patch::Merge(patch)).await)?;
         ensure!(answer.refused_by_floor(), "alice {what}: {answer}");
     }
 
     // Looking across.
     let (bobs_pods, bobs_secrets): (Api<Pod>, Api<Secret>) =
-        (Api::namespaced(people.alice.clone(), "team-b-dev"), Api::namespaced(people.alice.clone(), "team-b-dev"));
+        (Api::namespaced(people.alice.clone(), "team-b-floor"), Api::namespaced(people.alice.clone(), "team-b-floor"));
     for (what, answer) in [
         ("pods", Answer::of(bobs_pods.list(&ListParams::default()).await)?),
         ("secrets", Answer::of(bobs_secrets.list(&ListParams::default()).await)?),
@@ -91,7 +91,7 @@ async fn the_boundary_holds_without_a_webhook() -> anyhow::Result<()> {
     ] {
         ensure!(answer.refused_by_floor(), "alice lists {what} across the boundary: {answer}");
     }
-    let own: Api<Pod> = Api::namespaced(people.alice.clone(), "team-a-dev");
+    let own: Api<Pod> = Api::namespaced(people.alice.clone(), "team-a-floor");
     wait::until("alice to list her own pods", GUARDED, || async { Ok(own.list(&ListParams::default()).await?) }).await?;
 
     // Pods: the compliant one is admitted, each neighbour of it is refused.
@@ -121,7 +121,7 @@ async fn the_boundary_holds_without_a_webhook() -> anyhow::Result<()> {
     }
 
     // The boundary's own objects.
-    let boundary: Api<freehold_crds::Boundary> = Api::namespaced(people.alice.clone(), "team-a-dev");
+    let boundary: Api<freehold_crds::Boundary> = Api::namespaced(people.alice.clone(), "team-a-floor");
     let answer = Answer::of(boundary.delete("boundary", &DeleteParams::default()).await)?;
     ensure!(answer.refused_by_floor(), "alice deletes her Boundary: {answer}");
     Ok(())

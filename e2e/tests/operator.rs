@@ -23,6 +23,7 @@ const REST: Duration = Duration::from_secs(12);
 
 const BOUNDARY: [&str; 3] = ["freehold.dev/v1alpha1", "Boundary", "boundaries"];
 const TENANT: [&str; 3] = ["freehold.dev/v1alpha1", "Tenant", "tenants"];
+const SANDBOX_RUNTIME: [&str; 3] = ["freehold.dev/v1alpha1", "SandboxRuntime", "sandboxruntimes"];
 const NODE_RUNTIME: [&str; 3] = ["freehold.dev/v1alpha1", "NodeRuntime", "noderuntimes"];
 const QUOTA: [&str; 3] = ["v1", "ResourceQuota", "resourcequotas"];
 const LIMITS: [&str; 3] = ["v1", "LimitRange", "limitranges"];
@@ -218,10 +219,17 @@ async fn a_node_is_labelled_by_proof_only() -> anyhow::Result<()> {
         (People::from_environment().await?.platform, people::client("FREEHOLD_KUBECONFIG_INSTALLER").await?);
     let nodes: Api<Node> = Api::all(platform.clone());
     let node = nodes.list_metadata(&ListParams::default()).await?.items.first().context("there is no node")?.name_any();
-    let (name, label) = (format!("microvm.{node}"), "freehold.dev.node-restriction.kubernetes.io/microvm");
+    // A SandboxRuntime of its own, so that the real agent's proof of the real one is left alone.
+    let runtimes = api(&platform, SANDBOX_RUNTIME, None);
+    let runtime = json!({
+        "apiVersion": SANDBOX_RUNTIME[0], "kind": SANDBOX_RUNTIME[1], "metadata": {"name": "proved"},
+        "spec": {"type": "MicroVM", "microVM": {"emulation": "Never"}, "runtimeClass": {"name": "freehold-proved"}},
+    });
+    runtimes.patch("proved", &PatchParams::apply("freehold-e2e").force(), &Patch::Apply(runtime)).await?;
+    let (name, label) = (format!("proved.{node}"), "freehold.dev.node-restriction.kubernetes.io/proved");
     let (reports, theirs) = (api(&installer, NODE_RUNTIME, None), api(&platform, NODE_RUNTIME, None));
     let document = |status: Value| {
-        let spec = json!({"nodeName": node, "sandboxRuntimeName": "microvm"});
+        let spec = json!({"nodeName": node, "sandboxRuntimeName": "proved"});
         json!({"apiVersion": NODE_RUNTIME[0], "kind": NODE_RUNTIME[1], "metadata": {"name": name}, "spec": spec, "status": status})
     };
     let proof = |ready: &str, acceleration: &str| {
@@ -243,13 +251,7 @@ async fn a_node_is_labelled_by_proof_only() -> anyhow::Result<()> {
     ensure!(forged.is_err(), "the platform team could prove a node by hand");
     reports.patch_status(&name, &parameters, &proof("True", "KVM")).await?;
     labelled(Some("ready")).await?;
-    sees(
-        &api(&platform, ["freehold.dev/v1alpha1", "SandboxRuntime", "sandboxruntimes"], None),
-        "microvm",
-        "/status/nodes/ready",
-        json!(1),
-    )
-    .await?;
+    sees(&runtimes, "proved", "/status/nodes/ready", json!(1)).await?;
     // Emulation was not allowed.
     reports.patch_status(&name, &parameters, &proof("True", "Emulated")).await?;
     labelled(None).await?;
@@ -260,5 +262,7 @@ async fn a_node_is_labelled_by_proof_only() -> anyhow::Result<()> {
     nodes.patch(&node, &PatchParams::default(), &Patch::Merge(strip)).await?;
     labelled(Some("ready")).await?;
     theirs.delete(&name, &DeleteParams::default()).await?;
-    labelled(None).await
+    labelled(None).await?;
+    runtimes.delete("proved", &DeleteParams::default()).await?;
+    Ok(())
 }

@@ -94,6 +94,18 @@ pub fn rows(a: &Facts, b: &Facts) -> anyhow::Result<Vec<Row>> {
     ])
 }
 
+/// The class of pods that named none.
+pub fn class(a: &Facts, b: &Facts) -> Row {
+    let holds = [a, b].iter().all(|facts| facts.runtime_class == "freehold-microvm");
+    Row::fact(
+        "runtimeClassName of pods that named none",
+        format!("{}, {}", a.runtime_class, b.runtime_class),
+        "both run".to_owned(),
+        "webhook",
+        holds,
+    )
+}
+
 fn short(id: &str) -> &str {
     id.get(..8).unwrap_or(id)
 }

@@ -6,6 +6,7 @@ use kube::api::AttachParams;
 
 use super::api;
 use super::kernel::Facts;
+use crate::row::Webhook;
 use crate::{Row, Verdict};
 
 /// Asks from a pod's shell for the page that another pod serves.
@@ -30,6 +31,7 @@ pub async fn row(alice: &Client, namespace: &str, from: &Facts, neighbour: &Fact
         (true, false) => Verdict::Green,
     };
     Ok(Row {
+        webhook: Webhook::Up,
         tried: "alice's pod asks bob's pod over the network".to_owned(),
         answer: if across { "NOT ENFORCED: it answered; nothing on this node enforces NetworkPolicy" } else { "no answer" }
             .to_owned(),
