@@ -1,11 +1,18 @@
 //! Boundary: what is in force in one namespace of a tenant, resolved. Written by the operator, read by floor and webhook.
+//!
+//! Everything is written out, also what is empty: a tenant reads here what is allowed. What an older Boundary does not have
+//! means the same as a Tenant that does not say it.
+
+use std::collections::BTreeMap;
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::{ClassNames, EnforcementMode, ImageRules, PodSecurityLevel, TenantState, TolerationRule, UserNamespaces};
+
 /// What is in force in this namespace. Made by the operator from the Tenant; the floor's policies and the webhook judge by it.
-#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[kube(
     group = "freehold.dev",
     version = "v1alpha1",
@@ -39,7 +46,7 @@ pub struct BoundarySpec {
 }
 
 /// A Tenant, exactly.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct TenantReference {
     /// Name of the Tenant.
@@ -52,43 +59,46 @@ pub struct TenantReference {
     pub generation: i64,
 }
 
-/// How violations are treated. Belonging and host access are enforced in every mode.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EnforcementMode {
-    /// Violations are denied.
-    Enforce,
-    /// Violations are admitted with a warning.
-    Warn,
-    /// Violations are admitted and recorded.
-    Audit,
-}
-
-/// Whether a tenant takes new work.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TenantState {
-    /// New work is taken.
-    Active,
-    /// Nothing new is admitted; what runs stays.
-    Cordoned,
-}
-
 /// What pods may say.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct PodBoundary {
     /// The RuntimeClasses pods get and may name.
     pub runtime_class_names: ClassNames,
-}
-
-/// What an object that says nothing gets, and what it may say.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct ClassNames {
-    /// What an object that says nothing gets; absent: it must say.
+    /// The level of the Pod Security Standards; Baseline is always enforced.
+    #[serde(default)]
+    pub security_level: PodSecurityLevel,
+    /// Whether pods need user namespaces.
+    #[serde(default)]
+    pub user_namespaces: UserNamespaces,
+    /// Images they may run.
+    #[serde(default)]
+    pub images: ImageRules,
+    /// The PriorityClasses pods get and may name.
+    #[serde(default)]
+    pub priority_class_names: ClassNames,
+    /// The PriorityClass that the API server itself gives to pods that name none; counts as none where a default is set above.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
-    pub default: Option<String>,
-    /// What may be said: an exact name, or a prefix followed by `*`.
+    #[schemars(length(max = 253))]
+    pub cluster_priority_class_name: Option<String>,
+    /// Schedulers beside `default-scheduler`.
+    #[serde(default)]
+    #[schemars(length(max = 8), inner(length(min = 1, max = 253)))]
+    pub scheduler_names: Vec<String>,
+    /// Node labels that every pod asks for.
+    #[serde(default)]
+    #[schemars(schema_with = "crate::choice::labels_schema")]
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints that pods may tolerate, beside those by which Kubernetes marks a node's condition.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    pub tolerations: Vec<TolerationRule>,
+    /// Resources beside cpu, memory and ephemeral-storage that containers may ask for, such as `nvidia.com/gpu` or `hugepages-2Mi`.
+    #[serde(default)]
     #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
-    pub allowed: Vec<String>,
+    pub extended_resources: Vec<String>,
+    /// Whom ServiceAccount tokens may be for, beside the API server.
+    #[serde(default)]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
+    pub token_audiences: Vec<String>,
 }

@@ -8,14 +8,18 @@
 //! that would be ignored is not offered.
 
 mod boundary;
+mod choice;
 mod node_runtime;
 mod sandbox_runtime;
 mod tenant;
+mod tenant_rules;
 
 pub use boundary::*;
+pub use choice::*;
 pub use node_runtime::*;
 pub use sandbox_runtime::*;
 pub use tenant::*;
+pub use tenant_rules::*;
 
 use std::collections::BTreeMap;
 
@@ -90,7 +94,15 @@ mod tests {
             "spec": {
                 "tenant": {"name": "a", "uid": "6f1c", "generation": 4}, "namespaceUID": "8c1e",
                 "enforcementMode": "Enforce", "state": "Active",
-                "pods": {"runtimeClassNames": {"default": "freehold-microvm", "allowed": ["freehold-microvm"]}}
+                "pods": {
+                    "runtimeClassNames": {"default": "freehold-microvm", "allowed": ["freehold-microvm"]},
+                    "securityLevel": "Restricted", "userNamespaces": "Required",
+                    "images": {"registries": ["registry.example/pay/*"], "pullPolicies": ["Always"], "digest": "Required"},
+                    "priorityClassNames": {"default": "normal", "allowed": ["normal"]}, "clusterPriorityClassName": "usual",
+                    "schedulerNames": ["batch"], "nodeSelector": {"pool": "shared"},
+                    "tolerations": [{"key": "spot", "operator": "Exists", "effect": "NoSchedule"}],
+                    "extendedResources": ["nvidia.com/*"], "tokenAudiences": ["vault"],
+                },
             }
         });
         let read: Boundary = serde_json::from_value(boundary.clone()).unwrap();

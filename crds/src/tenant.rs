@@ -5,7 +5,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Quantities;
+use crate::{
+    ClassNames, EnforcementMode, ImageRules, Quantities, TenantApi, TenantDevices, TenantNodes, TenantPodSecurity, TenantState,
+};
 
 /// A tenant: owners, the namespaces they may make, and what they may use there. What is not said gets a default that is
 /// resolved into each namespace's Boundary, never written back here.
@@ -45,6 +47,30 @@ pub struct TenantSpec {
     /// Which sandboxes the tenant's pods run in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtimes: Option<TenantRuntimes>,
+    /// How violations are treated; Enforce if absent. Belonging and host access are enforced in every mode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enforcement_mode: Option<EnforcementMode>,
+    /// Whether the tenant takes new work; Active if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<TenantState>,
+    /// How much rights pods may have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_security: Option<TenantPodSecurity>,
+    /// Images that pods may run; any if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<ImageRules>,
+    /// PriorityClasses that pods get and may name; if absent only the cluster's default one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority_classes: Option<ClassNames>,
+    /// Which nodes pods may run on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<TenantNodes>,
+    /// Devices and other extended resources that pods may use; none if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub devices: Option<TenantDevices>,
+    /// What the tenant may do at the Kubernetes API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api: Option<TenantApi>,
     /// What becomes of the namespaces when the Tenant is deleted; Retain if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_policy: Option<DeletionPolicy>,

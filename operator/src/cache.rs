@@ -12,6 +12,7 @@ use std::sync::Arc;
 use freehold_crds::{NodeRuntime, SandboxRuntime, TENANT_LABEL, Tenant};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Namespace, Node};
+use k8s_openapi::api::scheduling::v1::PriorityClass;
 use kube::api::{Api, DynamicObject, PartialObjectMeta};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::reflector::store::Writer;
@@ -36,6 +37,8 @@ pub struct Cache {
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
     /// Metadata of every Node.
     pub nodes: Store<PartialObjectMeta<Node>>,
+    /// Every PriorityClass: one is given to pods that name none.
+    pub priorities: Store<PriorityClass>,
     /// What carries our label, by kind.
     pub owned: HashMap<Kind, Store<DynamicObject>>,
     /// Tenants to look at.
@@ -63,7 +66,7 @@ impl Cache {
     /// If a watch ended before that.
     pub async fn start(client: &Client) -> anyhow::Result<(Arc<Self>, Watches)> {
         let (tenants, sandboxes, reports) = (Writer::default(), Writer::default(), Writer::default());
-        let (namespaces, nodes) = (Writer::default(), Writer::default());
+        let (namespaces, nodes, priorities) = (Writer::default(), Writer::default(), Writer::default());
         let owned: Vec<_> = Kind::ALL.map(|kind| (kind, Writer::new(kind.resource()))).into();
         let cache = Arc::new(Self {
             tenants: tenants.as_reader(),
@@ -71,6 +74,7 @@ impl Cache {
             reports: reports.as_reader(),
             namespaces: namespaces.as_reader(),
             nodes: nodes.as_reader(),
+            priorities: priorities.as_reader(),
             owned: owned.iter().map(|(kind, writer)| (*kind, writer.as_reader())).collect(),
             tenant_wakes: Arc::default(),
             sandbox_wakes: Arc::default(),
@@ -94,6 +98,17 @@ impl Cache {
         watches.spawn(follow(cache.clone(), Api::all(client.clone()), all.clone(), (), namespaces, |before, namespace| {
             before.into_iter().chain([namespace]).filter_map(tenant_of).map(Concern::Tenant).collect()
         }));
+        watches.spawn(follow(
+            cache.clone(),
+            Api::all(client.clone()),
+            all.clone(),
+            (),
+            priorities,
+            |before, class: &PriorityClass| {
+                let usual = |class: &PriorityClass| class.global_default == Some(true);
+                if usual(class) || before.is_some_and(usual) { vec![Concern::AllTenants] } else { Vec::new() }
+            },
+        ));
         // A node's heartbeat must wake nobody.
         watches.spawn(follow(
             cache.clone(),
@@ -119,6 +134,7 @@ impl Cache {
         cache.reports.wait_until_ready().await?;
         cache.namespaces.wait_until_ready().await?;
         cache.nodes.wait_until_ready().await?;
+        cache.priorities.wait_until_ready().await?;
         for store in cache.owned.values() {
             store.wait_until_ready().await?;
         }
@@ -146,6 +162,13 @@ impl Cache {
         let mut found: Vec<_> = self.owned.iter().flat_map(of).collect();
         found.sort_by_key(|(kind, object)| (!kind.has_fixed_fields(), *kind, object.namespace(), object.name_any()));
         found
+    }
+
+    /// The PriorityClass that the API server gives to pods that name none. Of several it takes the lowest (its priority plugin does).
+    pub fn usual_priority_class(&self) -> Option<String> {
+        let classes = self.priorities.state();
+        let usual = classes.iter().filter(|class| class.global_default == Some(true));
+        usual.min_by_key(|class| (class.value, class.name_any())).map(|class| class.name_any())
     }
 
     fn tell(&self, concern: &Concern) {

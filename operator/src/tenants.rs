@@ -84,6 +84,7 @@ pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Act
         .map(|sandbox| (sandbox.name_any(), sandbox.spec.runtime_class.name.clone()))
         .collect();
     let runtimes = resolve::runtimes(&tenant.spec, &known);
+    let pods = resolve::pods(&tenant.spec, &runtimes.classes, context.cache.usual_priority_class().as_deref());
     let mut findings = Findings { missing: runtimes.missing.clone(), ..Findings::default() };
     let mut wanted: HashSet<(Kind, Option<String>, String)> = HashSet::new();
     let mut want = |object: &Object| wanted.insert((object.kind, object.namespace.clone(), object.name.clone()));
@@ -107,7 +108,7 @@ pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Act
             findings.beyond.push(namespace.name.clone());
         }
         let ground = namespace::ground(&tenant, &namespace.name, has_share);
-        let boundary = namespace::boundary(&tenant, namespace, &runtimes, has_share);
+        let boundary = namespace::boundary(&tenant, namespace, &pods, has_share);
         ground.iter().chain([&boundary]).for_each(|object| {
             want(object);
         });

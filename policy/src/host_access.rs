@@ -3,6 +3,7 @@
 //! Input is a pod or a pod template, the output goes into a pod's [`crate::Decision`]. Always enforced, whatever a
 //! tenant's enforcementMode, and on every runtime: a virtual machine around a pod does not contain a hostPath. The floor has the same
 //! rules in `charts/freehold/templates/floor/pods-host-access.yaml`.
+//! Baseline forgets the volumes that the node mounts from an address in the pod (nfs, iscsi, disks of clouds): a foreign disk.
 //! Source of the lists: Kubernetes, "Pod Security Standards", Baseline.
 
 use crate::Denial;
@@ -63,12 +64,7 @@ pub fn check(prefix: &str, pod: &Pod) -> Vec<Denial> {
     let mut denials = Vec::new();
     annotations(&format!("{prefix}metadata.annotations"), pod, &mut denials);
     pod_level(&format!("{prefix}spec"), &pod.spec, &mut denials);
-    let lists = [
-        ("containers", &pod.spec.containers),
-        ("initContainers", &pod.spec.init_containers),
-        ("ephemeralContainers", &pod.spec.ephemeral_containers),
-    ];
-    for (list, containers) in lists {
+    for (list, containers) in pod.spec.lists() {
         for (index, container) in containers.iter().enumerate() {
             container_level(&format!("{prefix}spec.{list}[{index}]"), container, &mut denials);
         }
@@ -102,6 +98,10 @@ fn pod_level(at: &str, spec: &PodSpec, denials: &mut Vec<Denial>) {
         if let Some(source) = &volume.git_repo {
             let allowed = "an init container that clones into an emptyDir";
             denials.push(Denial::new(format!("{at}.gitRepo.repository"), &source.repository, "gitRepo volumes", allowed));
+        }
+        if volume.host_path.is_none() && volume.git_repo.is_none() && !volume.is_own() {
+            let allowed = "other volumes; a persistentVolumeClaim for storage outside the pod";
+            denials.push(Denial::new(at, &volume.name, "volumes that the node mounts by address", allowed));
         }
     }
     let at = format!("{at}.securityContext");

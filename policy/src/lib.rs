@@ -1,17 +1,25 @@
 //! Pure decisions: may this object be in this tenant's namespace, and what does it lack.
 //!
-//! Input is plain data: the parts of a Boundary, a pod or a Namespace that rules read ([`view`]), and answers that the
+//! Input is plain data: a Boundary, the parts of an object that rules read ([`view`]), and answers that the
 //! edge fetched before (what the requester may do). Output is a [`Decision`]: every denial at once, and a JSON patch that
 //! completes the object. The webhook asks, explains and answers; the operator asks the same for what exists already. It is
 //! a room of its own so that a rule is tested in microseconds, and so that the floor's ValidatingAdmissionPolicies can be
 //! held against the very same tables (`tests/`).
 //!
-//! Not here yet: Services, network, storage, ingress, images and quota arithmetic.
+//! Not here yet: Services, network, storage, ingress and quota arithmetic.
 
+#[cfg(feature = "cases")]
+pub mod cases;
+pub mod devices;
 pub mod host_access;
+pub mod images;
 pub mod namespaces;
+pub mod placement;
 pub mod pods;
+pub mod priority;
+pub mod restricted;
 pub mod runtime_class;
+pub mod tokens;
 pub mod view;
 
 use std::fmt;
@@ -93,6 +101,18 @@ pub fn listed(allowed: &[String], name: &str) -> bool {
     })
 }
 
+/// How many entries of a list a message names.
+const MAX_SHOWN: usize = 12;
+
+/// A list for people.
+fn shown_list(names: &[String]) -> String {
+    let mut text = names.iter().take(MAX_SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    if names.len() > MAX_SHOWN {
+        text.push_str(&format!(" and {} more", names.len() - MAX_SHOWN));
+    }
+    if names.is_empty() { "none; ask the platform team".to_owned() } else { text }
+}
+
 /// A JSON pointer to a key of a map, escaped by RFC 6901.
 fn pointer(map: &[&str], key: &str) -> json_patch::jsonptr::PointerBuf {
     json_patch::jsonptr::PointerBuf::from_tokens(map.iter().copied().chain([key]))
@@ -101,4 +121,9 @@ fn pointer(map: &[&str], key: &str) -> json_patch::jsonptr::PointerBuf {
 /// The operation that sets a member, replacing what stands there (RFC 6902, section 4.1).
 fn set(map: &[&str], key: &str, value: serde_json::Value) -> json_patch::PatchOperation {
     json_patch::PatchOperation::Add(json_patch::AddOperation { path: pointer(map, key), value })
+}
+
+/// The operation that takes a member away; it must be there.
+fn remove(map: &[&str], key: &str) -> json_patch::PatchOperation {
+    json_patch::PatchOperation::Remove(json_patch::RemoveOperation { path: pointer(map, key) })
 }

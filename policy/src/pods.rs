@@ -3,59 +3,108 @@
 //! Input is the Boundary of the namespace and the pod; the webhook answers with the output. A pod that exists is judged again
 //! only where its spec or annotations change: removing a finalizer from, or labelling, a pod older than the boundary passes.
 
-use crate::view::{Boundary, EnforcementMode, Pod};
-use crate::{Decision, Phase, host_access, runtime_class, set};
+use freehold_crds::{BoundarySpec, EnforcementMode, PodSecurityLevel, TenantState};
 
-/// A pod that is created, or (with `old`) updated, directly or through `pods/ephemeralcontainers`.
+use crate::placement::Home;
+use crate::view::Pod;
+use crate::{Decision, Denial, Phase, devices, host_access, images, placement, priority, restricted, runtime_class, set, tokens};
+
+/// A pod that is created, or (with `old`) updated, directly or through `pods/ephemeralcontainers` or `pods/resize`.
 ///
-/// Host access is always enforced. The runtime class follows the Boundary's enforcementMode: with Warn or Audit nothing is
+/// Host access is always enforced. Everything else follows the Boundary's enforcementMode: with Warn or Audit nothing is
 /// refused and nothing is filled in, since a team that only looks must not find its pods elsewhere.
-pub fn check(boundary: &Boundary, phase: Phase, old: Option<&Pod>, new: &Pod) -> Decision {
+pub fn check(boundary: &BoundarySpec, namespace: &str, phase: Phase, old: Option<&Pod>, new: &Pod) -> Decision {
     let mut decision = Decision::default();
-    let unchanged = old.is_some_and(|old| old.spec == new.spec && old.metadata.annotations == new.metadata.annotations);
-    if !unchanged {
-        decision.denials = host_access::check("", new);
+    if old.is_some_and(|old| old.spec == new.spec && old.metadata.annotations == new.metadata.annotations) {
+        return decision;
     }
-    let choice = &boundary.spec.pods.runtime_class_names;
-    let name = new.spec.runtime_class_name.as_deref();
-    let outcome = match old {
-        Some(old) => runtime_class::on_update(old.spec.runtime_class_name.as_deref(), name)
-            .map_or(runtime_class::Outcome::Keep, runtime_class::Outcome::Deny),
-        None => runtime_class::on_create(choice, name),
-    };
-    let enforced = boundary.spec.enforcement_mode == EnforcementMode::Enforce;
-    let denial = match outcome {
-        runtime_class::Outcome::Keep => None,
-        runtime_class::Outcome::Set(default) if enforced && phase == Phase::Complete => {
-            decision.patch.0.push(set(&["spec"], "runtimeClassName", default.into()));
-            None
+    let enforced = boundary.enforcement_mode == EnforcementMode::Enforce;
+    let limits = &boundary.pods;
+    decision.denials = host_access::check("", new);
+
+    // What completes a new pod; what it would complete does not stand against it.
+    let (mut denials, mut patch) = (Vec::new(), Vec::new());
+    let completes = enforced && phase == Phase::Complete && old.is_none();
+    match old {
+        Some(old) => denials
+            .extend(runtime_class::on_update(old.spec.runtime_class_name.as_deref(), new.spec.runtime_class_name.as_deref())),
+        None => match runtime_class::on_create(&limits.runtime_class_names, new.spec.runtime_class_name.as_deref()) {
+            runtime_class::Outcome::Keep => {}
+            runtime_class::Outcome::Set(default) if completes => patch.push(set(&["spec"], "runtimeClassName", default.into())),
+            runtime_class::Outcome::Set(_) => denials.push(runtime_class::missing(&limits.runtime_class_names)),
+            runtime_class::Outcome::Deny(denial) => denials.push(denial),
+        },
+    }
+    if old.is_none() {
+        denials.extend(cordoned(boundary));
+        match priority::complete(limits, &new.spec) {
+            operations if completes && !operations.is_empty() => patch.extend(operations),
+            _ => denials.extend(priority::check("", limits, &new.spec)),
         }
-        runtime_class::Outcome::Set(_) => Some(runtime_class::missing(choice)),
-        runtime_class::Outcome::Deny(denial) => Some(denial),
-    };
-    if enforced {
-        decision.denials.extend(denial)
-    } else {
-        decision.observed.extend(denial)
+        match devices::complete(limits, new) {
+            Some(operation) if completes => patch.push(operation),
+            _ => denials.extend(devices::host_users("", limits, false, new)),
+        }
+        let missing = |denial: &Denial| completes && denial.value == "(unset)";
+        let (missing, wrong): (Vec<_>, Vec<_>) = placement::node_selector("", limits, new).into_iter().partition(missing);
+        denials.extend(wrong);
+        if !missing.is_empty() {
+            let labels = new.spec.node_selector.iter().chain(&limits.node_selector);
+            let labels = labels.map(|(key, value)| (key.clone(), value.clone().into())).collect();
+            patch.push(set(&["spec"], "nodeSelector", serde_json::Value::Object(labels)));
+        }
     }
-    if !decision.admitted() {
-        decision.patch.0.clear();
+    denials.extend(common(boundary, namespace, "", old, new));
+
+    let target = if enforced { &mut decision.denials } else { &mut decision.observed };
+    target.extend(denials);
+    if decision.admitted() {
+        decision.patch.0 = patch;
     }
     decision
 }
 
 /// A workload's pod template, told at apply time; `prefix` is where it stands, such as `spec.template.`.
 ///
-/// A template without a runtime class is fine: its pods get the default.
-pub fn check_template(boundary: &Boundary, prefix: &str, template: &Pod) -> Decision {
+/// What a template does not say is fine where its pods get a default.
+pub fn check_template(boundary: &BoundarySpec, namespace: &str, prefix: &str, template: &Pod) -> Decision {
     let mut decision = Decision { denials: host_access::check(prefix, template), ..Decision::default() };
+    let limits = &boundary.pods;
+    let mut denials = Vec::new();
     let name = template.spec.runtime_class_name.as_deref();
-    if let runtime_class::Outcome::Deny(mut denial) = runtime_class::on_create(&boundary.spec.pods.runtime_class_names, name) {
+    if let runtime_class::Outcome::Deny(mut denial) = runtime_class::on_create(&limits.runtime_class_names, name) {
         denial.field.insert_str(0, prefix);
-        match boundary.spec.enforcement_mode {
-            EnforcementMode::Enforce => decision.denials.push(denial),
-            EnforcementMode::Warn | EnforcementMode::Audit => decision.observed.push(denial),
-        }
+        denials.push(denial);
+    }
+    denials.extend(priority::check_template(prefix, limits, &template.spec));
+    denials.extend(devices::host_users(prefix, limits, true, template));
+    denials.extend(placement::node_selector(prefix, limits, template).into_iter().filter(|denial| denial.value != "(unset)"));
+    denials.extend(common(boundary, namespace, prefix, None, template));
+    match boundary.enforcement_mode {
+        EnforcementMode::Enforce => decision.denials.extend(denials),
+        EnforcementMode::Warn | EnforcementMode::Audit => decision.observed.extend(denials),
     }
     decision
+}
+
+/// The rules that complete nothing.
+fn common(boundary: &BoundarySpec, namespace: &str, prefix: &str, old: Option<&Pod>, new: &Pod) -> Vec<Denial> {
+    let limits = &boundary.pods;
+    let home = Home { tenant: &boundary.tenant.name, namespace };
+    let mut denials = placement::check(prefix, limits, home, old, new);
+    denials.extend(images::check(prefix, &limits.images, old, new));
+    denials.extend(devices::check(prefix, limits, new));
+    denials.extend(tokens::check(prefix, limits, new));
+    if limits.security_level == PodSecurityLevel::Restricted {
+        denials.extend(restricted::check(prefix, new));
+    }
+    denials
+}
+
+/// A namespace that takes no new work.
+fn cordoned(boundary: &BoundarySpec) -> Option<Denial> {
+    let cordoned = boundary.state == TenantState::Cordoned;
+    cordoned.then(|| {
+        Denial::new("metadata.namespace", "cordoned", "tenant state", "what runs stays; ask the platform team for new pods")
+    })
 }

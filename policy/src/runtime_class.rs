@@ -1,9 +1,10 @@
 //! Every pod of a tenant runs under a RuntimeClass that its Boundary lists, and so on a kernel of its own.
 //!
 //! Input is a Boundary's choice and a pod's runtimeClassName; the output goes into a pod's [`crate::Decision`]. The floor has
-//! the same rule in `charts/freehold/templates/floor/pods-runtime-class.yaml`.
+//! the same rule in `charts/freehold/templates/floor/pods-boundary.yaml`.
 
-use crate::view::Choice;
+use freehold_crds::ClassNames;
+
 use crate::{Denial, listed};
 
 const FIELD: &str = "spec.runtimeClassName";
@@ -20,7 +21,7 @@ pub enum Outcome {
 }
 
 /// A new pod, or a pod template.
-pub fn on_create(choice: &Choice, name: Option<&str>) -> Outcome {
+pub fn on_create(choice: &ClassNames, name: Option<&str>) -> Outcome {
     let name = name.filter(|name| !name.is_empty());
     match (name, choice.default.as_deref().filter(|name| !name.is_empty())) {
         (Some(name), _) if listed(&choice.allowed, name) => Outcome::Keep,
@@ -31,7 +32,7 @@ pub fn on_create(choice: &Choice, name: Option<&str>) -> Outcome {
 }
 
 /// A missing name that nobody can fill in any more.
-pub fn missing(choice: &Choice) -> Denial {
+pub fn missing(choice: &ClassNames) -> Denial {
     Denial::new(FIELD, "(unset)", "runtime classes", shown(choice))
 }
 
@@ -41,7 +42,7 @@ pub fn on_update(old: Option<&str>, new: Option<&str>) -> Option<Denial> {
     (old != new).then(|| Denial::new(FIELD, new.unwrap_or("(unset)"), "runtime class is immutable", shown()))
 }
 
-fn shown(choice: &Choice) -> String {
+fn shown(choice: &ClassNames) -> String {
     match choice.allowed.as_slice() {
         [] => "none: the namespace's Boundary lists no runtime class; ask the platform team".to_owned(),
         names => names.join(", "),

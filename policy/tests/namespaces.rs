@@ -1,7 +1,5 @@
 //! Namespaces: one table of cases against the rules.
 
-use std::collections::BTreeMap;
-
 use freehold_policy::namespaces::{ADOPT, BELONG, OPERATOR, OWN, Question, ROAM, Requester, check, questions};
 use freehold_policy::view::Namespace;
 use freehold_policy::{Decision, Phase};
@@ -57,16 +55,24 @@ fn judge(phase: Phase, requester: &Requester, old: Option<&Value>, new: &Value) 
     let tenant = |namespace: Option<&Namespace>| namespace.and_then(|n| n.metadata.labels.get("freehold.dev/tenant").cloned());
     let may = |verb, tenant: Option<String>| requester.allowed.contains(&Question { verb, tenant });
     let (left, joined) = (tenant(before.as_ref()), tenant(Some(&after)));
-    let answers = BTreeMap::from([
+    let answers = [
         ("mayOwnNew", may(OWN, joined.clone())),
         ("mayAdoptOld", may(ADOPT, left)),
         ("mayAdoptNew", may(ADOPT, joined)),
         ("belongs", may(BELONG, None)),
         ("roams", may(ROAM, None)),
-    ]);
-    let request =
-        floor::Request { old: old.cloned(), object: new.clone(), username: requester.username.clone(), answers, params: None };
-    let refused = floor::refusals(&["namespaces"], &request);
+    ];
+    let refused = floor::refusals(&floor::Request {
+        group: String::new(),
+        resource: "namespaces".to_owned(),
+        subresource: String::new(),
+        namespace: String::new(),
+        old: old.cloned(),
+        object: new.clone(),
+        username: requester.username.clone(),
+        answers: answers.iter().filter(|(_, yes)| *yes).map(|(name, _)| (*name).to_owned()).collect(),
+        params: None,
+    });
     assert_eq!(
         judged.admitted(),
         refused.is_empty(),

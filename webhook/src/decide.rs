@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use freehold_crds::{BOUNDARY_NAME, EnforcementMode};
+use freehold_crds::{BOUNDARY_NAME, BoundarySpec};
 use freehold_policy::namespaces::{self, Question, Requester};
 use freehold_policy::{Decision, Denial, Phase, TENANT_LABEL, pods, view};
 
@@ -44,7 +44,7 @@ pub enum Bounds {
         tenant: String,
     },
     /// It is a tenant's, with this Boundary.
-    Found(view::Boundary),
+    Found(Box<BoundarySpec>),
 }
 
 /// What was looked up.
@@ -95,8 +95,8 @@ pub fn decide(phase: Phase, review: &Review, found: Found) -> Answer {
             warnings: vec![format!("freehold: your rights could not be looked up ({why}); the cluster's policies judge alone")],
             ..Answer::pass("unanswered")
         },
-        (Subject::Pod { old, new, .. }, Found::Bounds(Bounds::Found(boundary))) => {
-            answer("pod", pods::check(&boundary, phase, old.as_deref(), new))
+        (Subject::Pod { namespace, old, new }, Found::Bounds(Bounds::Found(boundary))) => {
+            answer("pod", pods::check(&boundary, namespace, phase, old.as_deref(), new))
         }
         (Subject::Pod { namespace, .. }, Found::Bounds(Bounds::Missing { tenant })) => Answer::refuse(
             "unbounded",
@@ -144,21 +144,4 @@ fn message(what: &str, denials: &[Denial]) -> String {
         text.push_str(&format!("\n  and {} more", denials.len() - MAX_LISTED_DENIALS));
     }
     text
-}
-
-/// The parts of a Boundary that rules read.
-pub fn view_of(boundary: &freehold_crds::Boundary) -> view::Boundary {
-    let classes = &boundary.spec.pods.runtime_class_names;
-    view::Boundary {
-        spec: view::BoundarySpec {
-            enforcement_mode: match boundary.spec.enforcement_mode {
-                EnforcementMode::Enforce => view::EnforcementMode::Enforce,
-                EnforcementMode::Warn => view::EnforcementMode::Warn,
-                EnforcementMode::Audit => view::EnforcementMode::Audit,
-            },
-            pods: view::PodLimits {
-                runtime_class_names: view::Choice { default: classes.default.clone(), allowed: classes.allowed.clone() },
-            },
-        },
-    }
 }

@@ -25,7 +25,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use crate::decide::{Bounds, Found, Need, RequesterAnswers, view_of};
+use crate::decide::{Bounds, Found, Need, RequesterAnswers};
 use crate::owners::Owners;
 use crate::review::User;
 
@@ -117,7 +117,7 @@ impl LookUp {
                 if boundary.spec.tenant.name == *tenant
                     && Some(boundary.spec.namespace_uid.as_str()) == namespace.metadata.uid.as_deref() =>
             {
-                Bounds::Found(view_of(&boundary))
+                Bounds::Found(Box::new(boundary.spec.clone()))
             }
             _ => Bounds::Missing { tenant: tenant.clone() },
         }

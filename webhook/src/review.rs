@@ -162,7 +162,7 @@ fn subject(request: &Request) -> serde_json::Result<Subject> {
     let update = request.operation == "UPDATE";
     let old = request.old_object.filter(|_| update);
     match names {
-        ("", "v1", "namespaces", _) | ("", "v1", "pods", "" | "ephemeralcontainers") => {}
+        ("", "v1", "namespaces", _) | ("", "v1", "pods", "" | "ephemeralcontainers" | "resize") => {}
         _ => return Ok(Subject::Foreign),
     }
     if serde_json::from_str::<Ending>(object.get())?.metadata.deletion_timestamp.is_some() {

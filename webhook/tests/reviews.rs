@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use freehold_crds::{BoundarySpec, ClassNames, EnforcementMode, PodBoundary};
+use freehold_policy::Phase;
 use freehold_policy::namespaces::{ADOPT, BELONG, OWN, Question, ROAM};
-use freehold_policy::{Phase, view};
 use freehold_webhook::decide::{Bounds, Found, Need, RequesterAnswers, decide, need};
 use freehold_webhook::review::{MAX_MESSAGE_CHARACTERS, MAX_REVIEW_BYTES, read};
 use serde_json::{Value, json};
@@ -39,14 +40,14 @@ fn patch(response: &Value) -> Value {
     serde_json::from_slice(&bytes.0).unwrap()
 }
 
-fn boundary(mode: view::EnforcementMode) -> Found {
-    let runtime_class_names = view::Choice { default: Some("freehold-microvm".into()), allowed: vec!["freehold-microvm".into()] };
-    let pods = view::PodLimits { runtime_class_names };
-    Found::Bounds(Bounds::Found(view::Boundary { spec: view::BoundarySpec { enforcement_mode: mode, pods } }))
+fn boundary(enforcement_mode: EnforcementMode) -> Found {
+    let runtime_class_names = ClassNames { default: Some("freehold-microvm".into()), allowed: vec!["freehold-microvm".into()] };
+    let pods = PodBoundary { runtime_class_names, ..PodBoundary::default() };
+    Found::Bounds(Bounds::Found(Box::new(BoundarySpec { enforcement_mode, pods, ..BoundarySpec::default() })))
 }
 
 fn enforced() -> Found {
-    boundary(view::EnforcementMode::Enforce)
+    boundary(EnforcementMode::Enforce)
 }
 
 fn pod(changes: Value) -> Value {
@@ -104,7 +105,7 @@ fn all_that_stands_against_a_pod_is_said_at_once() {
 #[test]
 fn a_boundary_that_only_looks_warns() {
     let bytes = review("pods", "CREATE", pod(json!({"runtimeClassName": "runc"})), Value::Null);
-    let response = answered(Phase::Judge, &bytes, boundary(view::EnforcementMode::Warn));
+    let response = answered(Phase::Judge, &bytes, boundary(EnforcementMode::Warn));
     assert_eq!(response["allowed"], true);
     assert!(response["warnings"][0].as_str().unwrap().contains("freehold would refuse this pod"), "{response}");
 }

@@ -1,7 +1,9 @@
-//! `cargo xtask generate`: the chart's CRDs from the types of the room `crds`.
+//! `cargo xtask generate`: the chart's CRDs from the types of the room `crds`, the page of attacks from the table of cases.
 //!
-//! Input are the types; output is one file a kind under the chart, which Helm applies. With `--check` nothing is written and
-//! a difference is an error, so that types and chart can't drift apart.
+//! Input are the types and `policy/cases`; output is one file a kind under the chart, which Helm applies, and `docs/attacks.md`. With
+//! `--check` nothing is written and a difference is an error, so that they can't drift apart.
+
+mod attacks;
 
 use std::path::{Path, PathBuf};
 
@@ -22,14 +24,16 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let folder = crate::steps::workspace().join(FOLDER);
+    let workspace = crate::steps::workspace();
     let mut different = Vec::new();
-    for (path, text) in files(&folder)? {
+    let page = (workspace.join(attacks::PAGE), attacks::page());
+    for (path, text) in files(&workspace.join(FOLDER))?.into_iter().chain([page]) {
         if std::fs::read_to_string(&path).is_ok_and(|present| present == text) {
             continue;
         }
         if !args.check {
-            std::fs::create_dir_all(&folder).with_context(|| format!("could not create {}", folder.display()))?;
+            let folder = path.parent().context("a file has a folder")?;
+            std::fs::create_dir_all(folder).with_context(|| format!("could not create {}", folder.display()))?;
             std::fs::write(&path, &text).with_context(|| format!("could not write {}", path.display()))?;
         }
         different.push(path.display().to_string());

@@ -2,13 +2,10 @@
 //!
 //! The Boundary comes last, after the quota counts: it is what lets pods in.
 
-use freehold_crds::{
-    BOUNDARY_NAME, BoundarySpec, EnforcementMode, OwnerClusterRole, PodBoundary, Tenant, TenantReference, TenantState,
-};
+use freehold_crds::{BOUNDARY_NAME, BoundarySpec, OwnerClusterRole, PodBoundary, Tenant, TenantReference, TenantState};
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
-use super::resolve::Runtimes;
 use super::tenant::{cluster_role, subject};
 use super::{Kind, Object, budget, network};
 
@@ -40,7 +37,7 @@ pub fn ground(tenant: &Tenant, namespace: &str, has_share: bool) -> Vec<Object> 
 }
 
 /// The Boundary.
-pub fn boundary(tenant: &Tenant, namespace: &Namespace, runtimes: &Runtimes, has_share: bool) -> Object {
+pub fn boundary(tenant: &Tenant, namespace: &Namespace, pods: &PodBoundary, has_share: bool) -> Object {
     let name = tenant.name_any();
     let spec = BoundarySpec {
         tenant: TenantReference {
@@ -49,9 +46,9 @@ pub fn boundary(tenant: &Tenant, namespace: &Namespace, runtimes: &Runtimes, has
             generation: tenant.metadata.generation.unwrap_or_default(),
         },
         namespace_uid: namespace.uid.clone(),
-        enforcement_mode: EnforcementMode::Enforce,
-        state: if has_share { TenantState::Active } else { TenantState::Cordoned },
-        pods: PodBoundary { runtime_class_names: runtimes.classes.clone() },
+        enforcement_mode: tenant.spec.enforcement_mode.unwrap_or_default(),
+        state: if has_share { tenant.spec.state.unwrap_or_default() } else { TenantState::Cordoned },
+        pods: pods.clone(),
     };
     Object::of_tenant(Kind::Boundary, &name, Some(&namespace.name), BOUNDARY_NAME, json!({"spec": spec}))
 }
@@ -83,6 +80,7 @@ fn bindings(tenant: &Tenant, namespace: &str) -> Vec<Object> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::desired::resolve;
     use crate::fixtures::{is_typed, tenant};
     use freehold_crds::ClassNames;
 
@@ -121,15 +119,21 @@ mod tests {
     fn a_boundary_says_whose_it_is_and_what_may_run() {
         let tenant = tenant("a", json!({"owners": [{"kind": "User", "name": "alice"}]}));
         let classes = ClassNames { default: None, allowed: vec!["freehold-microvm".to_owned()] };
-        let runtimes = Runtimes { classes, missing: Vec::new() };
-        let spec = |has_share| boundary(&tenant, &namespace(), &runtimes, has_share).document["spec"].clone();
+        let pods = resolve::pods(&tenant.spec, &classes, Some("usual"));
+        let spec = |has_share| boundary(&tenant, &namespace(), &pods, has_share).document["spec"].clone();
         assert_eq!(
             spec(true),
             json!({
                 "tenant": {"name": "a", "uid": "uid-of-a", "generation": 3}, "namespaceUID": "8c1e", "enforcementMode": "Enforce",
-                "state": "Active", "pods": {"runtimeClassNames": {"allowed": ["freehold-microvm"]}},
+                "state": "Active",
+                "pods": {
+                    "runtimeClassNames": {"allowed": ["freehold-microvm"]}, "securityLevel": "Baseline", "userNamespaces": "Optional",
+                    "images": {}, "priorityClassNames": {"allowed": ["usual"]}, "clusterPriorityClassName": "usual",
+                    "schedulerNames": [], "nodeSelector": {}, "tolerations": [], "extendedResources": [], "tokenAudiences": [],
+                },
             })
         );
+        crate::fixtures::is_typed(&boundary(&tenant, &namespace(), &pods, true));
         assert_eq!(spec(false)["state"], "Cordoned");
     }
 

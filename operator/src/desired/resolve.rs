@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use freehold_crds::{ClassNames, TenantSpec};
+use freehold_crds::{ClassNames, PodBoundary, TenantSpec};
 
 /// The SandboxRuntime of a Tenant that names none.
 pub const DEFAULT_RUNTIME: &str = "microvm";
@@ -34,6 +34,28 @@ pub fn runtimes(spec: &TenantSpec, known: &BTreeMap<String, String>) -> Runtimes
     }
     let default = default.and_then(|name| known.get(name)).cloned();
     Runtimes { classes: ClassNames { default, allowed: classes }, missing }
+}
+
+/// What the Boundaries of a Tenant say about pods; `usual` is the PriorityClass that the cluster gives to pods that name none.
+pub fn pods(spec: &TenantSpec, classes: &ClassNames, usual: Option<&str>) -> PodBoundary {
+    let security = spec.pod_security.clone().unwrap_or_default();
+    let nodes = spec.nodes.clone().unwrap_or_default();
+    let priorities = spec.priority_classes.clone();
+    PodBoundary {
+        runtime_class_names: classes.clone(),
+        security_level: security.level.unwrap_or_default(),
+        user_namespaces: security.user_namespaces.unwrap_or_default(),
+        images: spec.images.clone().unwrap_or_default(),
+        // A Tenant that says nothing may carry what the API server gives to everyone.
+        priority_class_names: priorities
+            .unwrap_or_else(|| ClassNames { default: None, allowed: usual.iter().map(ToString::to_string).collect() }),
+        cluster_priority_class_name: usual.map(str::to_owned),
+        scheduler_names: nodes.scheduler_names.unwrap_or_default(),
+        node_selector: nodes.selector.unwrap_or_default(),
+        tolerations: nodes.tolerations.unwrap_or_default(),
+        extended_resources: spec.devices.clone().and_then(|devices| devices.extended_resources).unwrap_or_default(),
+        token_audiences: spec.api.clone().and_then(|api| api.token_audiences).unwrap_or_default(),
+    }
 }
 
 #[cfg(test)]
@@ -68,6 +90,28 @@ mod tests {
             assert_eq!(found.classes.default.as_deref(), default, "{text}");
             assert_eq!(found.classes.allowed, allowed, "{text}");
             assert_eq!(found.missing, missing, "{text}");
+        }
+    }
+
+    /// What the table of cases takes for a Tenant's Boundary is what the operator makes of it.
+    #[test]
+    fn tenants_of_the_table_of_cases_become_its_boundaries() {
+        let known: BTreeMap<_, _> = [("microvm".to_owned(), "freehold-microvm".to_owned())].into();
+        for preset in freehold_policy::cases::presets() {
+            let mut spec = preset.tenant.clone();
+            spec["owners"] = serde_json::json!([{"kind": "User", "name": "alice"}]);
+            let mut tenant = crate::fixtures::tenant("team-a", spec);
+            (tenant.metadata.uid, tenant.metadata.generation) = (Some("1".to_owned()), Some(1));
+            let runtimes = super::runtimes(&tenant.spec, &known);
+            let namespace = crate::desired::namespace::Namespace {
+                created: 0,
+                name: "team-a-dev".to_owned(),
+                uid: "2".to_owned(),
+                terminating: false,
+            };
+            let made =
+                crate::desired::namespace::boundary(&tenant, &namespace, &pods(&tenant.spec, &runtimes.classes, None), true);
+            assert_eq!(made.document["spec"], preset.boundary, "{}", preset.name);
         }
     }
 }

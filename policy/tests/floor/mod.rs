@@ -1,67 +1,56 @@
 //! The floor's policies, read from the chart and evaluated in process.
 //!
-//! Variables are put in by text, as they are pure; those that ask the `authorizer` are replaced by the answers of the case.
+//! Which policies match a request is read from their own rules, so that one that forgets a subresource is seen to. Variables that ask
+//! the `authorizer` are replaced by the answers of the case. A variable that can't be evaluated is left out, so that whoever uses
+//! it fails, as with the lazy evaluation of the API server.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::path::Path;
+use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
 
-use kube_cel::{VapEvaluator, VapExpression};
+use kube_cel::KubeCelExt as _;
+use kube_cel::cel::objects::{Key, Map};
+use kube_cel::cel::{Context, ExecutionError, Program, Value as Cel};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
-/// How deep variables may refer to variables.
-const VARIABLE_DEPTH: usize = 8;
-
-/// One admission request.
-#[derive(Default)]
+/// One admission request, in a tenant's namespace if it is namespaced.
 pub struct Request {
+    pub group: String,
+    pub resource: String,
+    pub subresource: String,
+    pub namespace: String,
     pub object: Value,
     pub old: Option<Value>,
     pub params: Option<Value>,
     pub username: String,
-    pub answers: BTreeMap<&'static str, bool>,
+    pub answers: Vec<String>,
 }
 
-/// The evaluator escapes `.`, `/` and `-` in the keys of all maps, as the API server does for field names only. So no text has
-/// them: each is another character, one for one, in the objects and in the literals of expressions, which keeps `==`, `in` and `startsWith`.
-fn plain(text: &str) -> String {
-    text.chars()
-        .map(|c| match c {
-            '.' => '!',
-            '/' => '~',
-            '-' => '^',
-            other => other,
-        })
-        .collect()
+/// The messages of all validations of all policies that refuse the request.
+pub fn refusals(request: &Request) -> Vec<String> {
+    policies().iter().filter(|policy| matches(policy, request)).flat_map(|policy| refusals_of(policy, request)).collect()
 }
 
-fn plain_value(value: &Value) -> Value {
-    match value {
-        Value::String(text) => plain(text).into(),
-        Value::Array(items) => items.iter().map(plain_value).collect(),
-        Value::Object(members) => members.iter().map(|(key, value)| (plain(key), plain_value(value))).collect(),
-        other => other.clone(),
-    }
-}
-
-fn plain_literals(expression: &str) -> String {
-    let parts = expression.split('\'').enumerate();
-    let parts: Vec<String> = parts.map(|(index, part)| if index % 2 == 1 { plain(part) } else { part.to_owned() }).collect();
-    parts.join("'")
-}
-
-/// The messages of all validations of these policies that refuse the request.
-pub fn refusals(policies: &[&str], request: &Request) -> Vec<String> {
-    policies.iter().flat_map(|name| refusals_of(&policy(name), request)).collect()
-}
-
-fn policy(name: &str) -> Value {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../charts/freehold/templates/floor/{name}.yaml"));
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let document = serde_yaml::Deserializer::from_str(&text).next().expect("a policy file is not empty");
-    let policy = Value::deserialize(document).expect("a policy is plain YAML");
-    assert_eq!(policy["kind"], "ValidatingAdmissionPolicy", "{name}");
-    policy
+fn policies() -> &'static [Value] {
+    static POLICIES: OnceLock<Vec<Value>> = OnceLock::new();
+    POLICIES.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/freehold/templates/floor");
+        let mut files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        files
+            .iter()
+            .map(|path| {
+                let text = std::fs::read_to_string(path).unwrap();
+                let document = serde_yaml::Deserializer::from_str(&text).next().expect("a policy file is not empty");
+                let policy = Value::deserialize(document).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+                assert_eq!(policy["kind"], "ValidatingAdmissionPolicy", "{}", path.display());
+                policy
+            })
+            .collect()
+    })
 }
 
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {
@@ -72,52 +61,107 @@ fn items(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
+fn matches(policy: &Value, request: &Request) -> bool {
+    let named = if request.subresource.is_empty() {
+        request.resource.clone()
+    } else {
+        format!("{}/{}", request.resource, request.subresource)
+    };
+    let operation = if request.old.is_some() { "UPDATE" } else { "CREATE" };
+    let has = |list: &Value, name: &str| items(list).iter().any(|one| one == name || one == "*" || one == "*/*");
+    items(&policy["spec"]["matchConstraints"]["resourceRules"]).iter().any(|rule| {
+        has(&rule["apiGroups"], &request.group) && has(&rule["resources"], &named) && has(&rule["operations"], operation)
+    })
+}
+
+fn to_cel(value: &Value) -> Cel {
+    match value {
+        Value::Null => Cel::Null,
+        Value::Bool(one) => Cel::Bool(*one),
+        Value::Number(number) => number.as_i64().map_or_else(|| Cel::Float(number.as_f64().unwrap_or(f64::NAN)), Cel::Int),
+        Value::String(text) => Cel::String(Arc::new(text.clone())),
+        Value::Array(items) => Cel::List(Arc::new(items.iter().map(to_cel).collect())),
+        Value::Object(members) => {
+            let mut map = HashMap::new();
+            for (key, value) in members {
+                // A word that CEL reserves is written in underscores by the API server.
+                if key == "namespace" {
+                    map.insert(Key::String(Arc::new("__namespace__".to_owned())), to_cel(value));
+                }
+                map.insert(Key::String(Arc::new(key.clone())), to_cel(value));
+            }
+            Cel::Map(Map { map: Arc::new(map) })
+        }
+    }
+}
+
+thread_local! {
+    static PROGRAMS: RefCell<HashMap<String, Rc<Program>>> = RefCell::default();
+}
+
+fn program(expression: &str) -> Rc<Program> {
+    PROGRAMS.with_borrow_mut(|programs| {
+        let compile = || Rc::new(Program::compile(expression).unwrap_or_else(|error| panic!("{error}: {expression}")));
+        programs.entry(expression.to_owned()).or_insert_with(compile).clone()
+    })
+}
+
+fn nothing_absent(value: &Value) -> Value {
+    match value {
+        Value::Object(members) => members
+            .iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(key, value)| (key.clone(), nothing_absent(value)))
+            .collect(),
+        Value::Array(items) => items.iter().map(nothing_absent).collect(),
+        other => other.clone(),
+    }
+}
+
 fn refusals_of(policy: &Value, request: &Request) -> Vec<String> {
     let spec = &policy["spec"];
-    let mut variables: Vec<(&str, String)> = items(&spec["variables"])
-        .iter()
-        .map(|variable| {
-            let name = text(variable, "name");
-            let answer = request.answers.get(name).map(ToString::to_string);
-            (name, answer.unwrap_or_else(|| text(variable, "expression").to_owned()))
-        })
-        .collect();
-    variables.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
-    let expand = |expression: &str| {
-        let mut expression = expression.to_owned();
-        for _ in 0..VARIABLE_DEPTH {
-            for (name, value) in &variables {
-                expression = expression.replace(&format!("variables.{name}"), &format!("({value})"));
-            }
+    let mut context = Context::default().with_all();
+    context.add_function("dyn", |value: Cel| -> Result<Cel, ExecutionError> { Ok(value) });
+    context.add_variable_from_value("object", to_cel(&nothing_absent(&request.object)));
+    context.add_variable_from_value("oldObject", request.old.as_ref().map_or(Cel::Null, |old| to_cel(&nothing_absent(old))));
+    context
+        .add_variable_from_value("params", request.params.as_ref().map_or(Cel::Null, |params| to_cel(&nothing_absent(params))));
+    let labels = json!({"freehold.dev/tenant": "team-a"});
+    context
+        .add_variable_from_value("namespaceObject", to_cel(&json!({"metadata": {"name": request.namespace, "labels": labels}})));
+    let groups = json!(["system:authenticated"]);
+    context.add_variable_from_value(
+        "request",
+        to_cel(&json!({
+            "operation": if request.old.is_some() { "UPDATE" } else { "CREATE" }, "namespace": request.namespace,
+            "subResource": request.subresource, "userInfo": {"username": request.username, "groups": groups},
+            "resource": {"group": request.group, "version": "v1", "resource": request.resource},
+        })),
+    );
+    let mut variables: HashMap<Key, Cel> = HashMap::new();
+    context.add_variable_from_value("variables", Cel::Map(Map { map: Arc::new(HashMap::new()) }));
+    for variable in items(&spec["variables"]) {
+        let (name, expression) = (text(variable, "name"), text(variable, "expression"));
+        let value = if expression.contains("authorizer") {
+            Ok(Cel::Bool(request.answers.iter().any(|answer| answer == name)))
+        } else {
+            program(expression).execute(&context)
+        };
+        if let Ok(value) = value {
+            variables.insert(Key::String(Arc::new(name.to_owned())), value);
+            context.add_variable_from_value("variables", Cel::Map(Map { map: Arc::new(variables.clone()) }));
         }
-        assert!(!expression.contains("variables.") && !expression.contains("authorizer"), "not evaluable: {expression}");
-        expression
+    }
+    let holds = |expression: &str| match program(expression).execute(&context) {
+        Ok(Cel::Bool(value)) => value,
+        other => panic!("an error is no refusal: {other:?}: {expression} for {}", request.object),
     };
-    let evaluate = |expression: &str| {
-        let builder = VapEvaluator::builder().object(plain_value(&request.object)).request(kube_cel::AdmissionRequest {
-            operation: if request.old.is_some() { "UPDATE" } else { "CREATE" }.to_owned(),
-            username: plain(&request.username),
-            ..Default::default()
-        });
-        let builder = builder.params(request.params.as_ref().map_or(json!(null), plain_value));
-        let evaluator = request.old.iter().fold(builder, |builder, old| builder.old_object(plain_value(old))).build();
-        let expression =
-            VapExpression { expression: plain_literals(&expand(expression)), message: None, message_expression: None };
-        let result = evaluator.evaluate(&[expression]).remove(0);
-        let failed = result.message.unwrap_or_default();
-        assert!(
-            result.passed || failed.ends_with("evaluated to false"),
-            "an error is no refusal: {failed}: {}",
-            result.expression
-        );
-        result.passed
-    };
-    if items(&spec["matchConditions"]).iter().any(|condition| !evaluate(text(condition, "expression"))) {
+    if items(&spec["matchConditions"]).iter().any(|condition| !holds(text(condition, "expression"))) {
         return Vec::new();
     }
     items(&spec["validations"])
         .iter()
-        .filter(|validation| !evaluate(text(validation, "expression")))
+        .filter(|validation| !holds(text(validation, "expression")))
         .map(|validation| text(validation, "message").to_owned())
         .collect()
 }

@@ -1,0 +1,174 @@
+//! Forms that Tenant and Boundary share: what may be said, and what the one who says nothing gets.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Entries of one list. The floor compares each of a hundred containers with each entry inside the API server's cost limit.
+pub const MAX_LISTED: usize = 32;
+
+/// What an object that says nothing gets, and what it may say.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[x_kube(validation = Rule::new("!has(self.default) || !has(self.allowed) || self.allowed.exists(a, a == self.default || (a.endsWith('*') && self.default.startsWith(a.substring(0, size(a) - 1))))").message("the default must be among the allowed ones"))]
+#[serde(rename_all = "camelCase")]
+pub struct ClassNames {
+    /// What an object that says nothing gets; absent: it must say, or gets what the cluster gives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub default: Option<String>,
+    /// What may be said: an exact name, or a prefix followed by `*`.
+    #[serde(default)]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
+    pub allowed: Vec<String>,
+}
+
+/// How violations are treated. Belonging and host access are enforced in every mode.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EnforcementMode {
+    /// Violations are denied.
+    #[default]
+    Enforce,
+    /// Violations are admitted with a warning.
+    Warn,
+    /// Violations are admitted and recorded.
+    Audit,
+}
+
+/// Whether a tenant takes new work.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TenantState {
+    /// New work is taken.
+    #[default]
+    Active,
+    /// No new pod is admitted; what runs stays.
+    Cordoned,
+}
+
+/// A level of the Pod Security Standards.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PodSecurityLevel {
+    /// Nothing of the node, and no more rights than container runtimes give by default.
+    #[default]
+    Baseline,
+    /// No root, no capabilities, a seccomp profile.
+    Restricted,
+}
+
+/// Whether pods must run in a user namespace of their own (`spec.hostUsers: false`).
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UserNamespaces {
+    /// As the pod says.
+    #[default]
+    Optional,
+    /// A pod that says nothing gets one; `hostUsers: true` is refused.
+    Required,
+}
+
+/// Whether an image must be named by its content.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ImageDigest {
+    /// A tag is enough.
+    #[default]
+    Optional,
+    /// Every image says `@sha256:…`.
+    Required,
+}
+
+/// When a node pulls an image.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PullPolicy {
+    /// On every start: the registry sees the pod's credentials each time.
+    Always,
+    /// If it is not there; whoever pulled it before.
+    IfNotPresent,
+    /// Never; it must be there.
+    Never,
+}
+
+impl PullPolicy {
+    /// As pods say it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Always => "Always",
+            Self::IfNotPresent => "IfNotPresent",
+            Self::Never => "Never",
+        }
+    }
+}
+
+/// Images that pods may run.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageRules {
+    /// Repositories: an exact one, or a prefix followed by `*`, with the registry's name (`docker.io/library/nginx`); any if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 253)))]
+    pub registries: Option<Vec<String>>,
+    /// Pull policies; any if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 3))]
+    pub pull_policies: Option<Vec<PullPolicy>>,
+    /// Whether a digest is needed; Optional if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<ImageDigest>,
+}
+
+/// A taint that pods may tolerate.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[x_kube(validation = Rule::new("has(self.value) == (!has(self.operator) || self.operator == 'Equal')").message("operator Equal needs a value, Exists has none"))]
+#[serde(rename_all = "camelCase")]
+pub struct TolerationRule {
+    /// The taint's key.
+    #[schemars(length(min = 1, max = 316))]
+    pub key: String,
+    /// Exists allows every value; Equal, which is what absent means, only this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator: Option<TolerationOperator>,
+    /// The taint's value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub value: Option<String>,
+    /// The taint's effect; every one if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effect: Option<TaintEffect>,
+}
+
+/// How a toleration compares.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TolerationOperator {
+    /// The value must be equal.
+    #[default]
+    Equal,
+    /// Every value.
+    Exists,
+}
+
+/// What a taint does.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaintEffect {
+    /// Keeps pods away.
+    NoSchedule,
+    /// Keeps pods away if there is room elsewhere.
+    PreferNoSchedule,
+    /// Drives pods away.
+    NoExecute,
+}
+
+impl TaintEffect {
+    /// As pods say it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoSchedule => "NoSchedule",
+            Self::PreferNoSchedule => "PreferNoSchedule",
+            Self::NoExecute => "NoExecute",
+        }
+    }
+}
+
+/// Labels by key, bounded as Kubernetes bounds them.
+pub(crate) fn labels_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "object", "maxProperties": 16,
+        "additionalProperties": {"type": "string", "maxLength": 63}
+    })
+}

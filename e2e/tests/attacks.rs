@@ -1,0 +1,282 @@
+//! The one table of cases (`policy/cases`) on a real API server, as the tenant's own user.
+//!
+//! Each Boundary of the table is a Tenant here, which the operator resolves. Every case is sent by create and by server-side apply, or
+//! as a patch of an object that is there, dry-run: admission judges it and nothing stays. `FREEHOLD_WEBHOOK=1` says that the webhook
+//! answers; without it the floor must refuse alone.
+#![cfg(feature = "live")]
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use freehold_e2e::{Answer, Layer, People, objects, wait};
+use freehold_policy::cases::{self, Case, Live, NAMESPACE, Preset, TENANT};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Client;
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+
+/// The operator has this long to guard a fresh namespace.
+const GUARDED: Duration = Duration::from_secs(30);
+/// Longest wait for the Tenants to go.
+const GONE: Duration = Duration::from_secs(90);
+/// A role that the platform team gave to alice, wider than `admin`: what the floor refuses must not hang on RBAC alone.
+const WIDE: &str = "cases-wide";
+/// Containers of the largest pod that is promised to fit the API server's cost limit.
+const MANY_CONTAINERS: usize = 100;
+
+fn api(client: &Client, version: &str, kind: &str, plural: &str, namespace: Option<&str>) -> Api<DynamicObject> {
+    let (group, bare) = version.split_once('/').unwrap_or(("", version));
+    let resource = ApiResource {
+        group: group.to_owned(),
+        version: bare.to_owned(),
+        api_version: version.to_owned(),
+        kind: kind.to_owned(),
+        plural: plural.to_owned(),
+    };
+    match namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    }
+}
+
+fn tenants(client: &Client) -> Api<DynamicObject> {
+    api(client, "freehold.dev/v1alpha1", "Tenant", "tenants", None)
+}
+
+/// What [`WIDE`] and the cases name must be there; it may be there from another test.
+async fn prepared(people: &People) -> anyhow::Result<()> {
+    let class = json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "tenant-normal"}, "value": 10});
+    let everything = json!(["create", "get", "update", "patch"]);
+    let rule = |group: &str, resources: Value| json!({"apiGroups": [group], "resources": resources, "verbs": everything});
+    let role = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": WIDE},
+        "rules": [
+            rule("", json!(["pods/ephemeralcontainers", "pods/resize", "pods/binding", "pods/status", "bindings", "services/status", "endpoints", "serviceaccounts/token"])),
+            rule("discovery.k8s.io", json!(["endpointslices"])),
+            rule("resource.k8s.io", json!(["resourceclaims", "resourceclaimtemplates"])),
+        ],
+    });
+    for (object, plural) in [(class, "priorityclasses"), (role, "clusterroles")] {
+        let (version, kind) = (object["apiVersion"].as_str().unwrap_or_default(), object["kind"].as_str().unwrap_or_default());
+        let made = api(&people.platform, version, kind, plural, None)
+            .create(&PostParams::default(), &serde_json::from_value(object.clone())?)
+            .await;
+        ensure!(made.is_ok() || matches!(&made, Err(kube::Error::Api(status)) if status.code == 409), "{made:?}");
+    }
+    Ok(())
+}
+
+/// Makes a Tenant of alice's and a namespace of it, and waits until the Boundary is there.
+async fn guarded(people: &People, tenant: &str, spec: &Value) -> anyhow::Result<String> {
+    let mut document = json!({
+        "apiVersion": "freehold.dev/v1alpha1", "kind": "Tenant", "metadata": {"name": tenant},
+        "spec": {"owners": [{"kind": "User", "name": "alice"}], "deletionPolicy": "Delete"},
+    });
+    for (key, value) in spec.as_object().into_iter().flatten() {
+        document["spec"][key] = value.clone();
+    }
+    tenants(&people.platform)
+        .create(&PostParams::default(), &serde_json::from_value(document)?)
+        .await
+        .with_context(|| format!("Tenant {tenant}"))?;
+    let (namespaces, name): (Api<Namespace>, _) = (Api::all(people.alice.clone()), format!("{tenant}-dev"));
+    wait::until(&format!("alice to be let in as owner of {tenant}"), GUARDED, || async {
+        let answer = Answer::of(namespaces.create(&PostParams::default(), &objects::namespace(&name, Some(tenant))).await)?;
+        ensure!(answer == Answer::Admitted, "{answer}");
+        Ok(())
+    })
+    .await?;
+    let boundaries: Api<freehold_crds::Boundary> = Api::namespaced(people.alice.clone(), &name);
+    wait::until(&format!("the Boundary of {name}"), GUARDED, || async { Ok(boundaries.get("boundary").await?) }).await?;
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": WIDE},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": WIDE},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "alice"}],
+    });
+    let bindings = api(&people.platform, "rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings", Some(&name));
+    bindings.create(&PostParams::default(), &serde_json::from_value(binding)?).await?;
+    Ok(name)
+}
+
+/// The case's objects say `team-a`; here the tenant has another name.
+fn renamed(object: &Value, tenant: &str) -> Value {
+    let text = object
+        .to_string()
+        .replace(NAMESPACE, &format!("{tenant}-dev"))
+        .replace(&format!("\"{TENANT}\""), &format!("\"{tenant}\""));
+    serde_json::from_str(&text).expect("JSON stays JSON")
+}
+
+/// The answers to a case, by the way in which it was sent.
+async fn sent(people: &People, case: &Case, tenant: &str, number: usize) -> anyhow::Result<Vec<(&'static str, Answer)>> {
+    let kind = &case.resource;
+    let on = |client: &Client| api(client, &kind.api_version, &kind.kind, &kind.plural, Some(&format!("{tenant}-dev")));
+    let own = on(&people.alice);
+    let object = renamed(&case.object, tenant);
+    let Some(old) = &case.old else {
+        let (name, typed): (_, DynamicObject) =
+            (object["metadata"]["name"].as_str().unwrap_or_default().to_owned(), serde_json::from_value(object.clone())?);
+        let dry = PostParams { dry_run: true, ..PostParams::default() };
+        let created = Answer::of(own.create(&dry, &typed).await)?;
+        let apply = PatchParams { dry_run: true, force: true, ..PatchParams::apply("attacks") };
+        let applied = Answer::of(own.patch(&name, &apply, &Patch::Apply(&object)).await)?;
+        return Ok(vec![("create", created), ("apply", applied)]);
+    };
+    // What is there is real; the change is not.
+    let mut old = renamed(old, tenant);
+    let change = json_patch::diff(&old, &object);
+    let name = format!("old-{number}");
+    old["metadata"]["name"] = json!(name);
+    own.create(&PostParams::default(), &serde_json::from_value(old)?).await.context("the object to be changed")?;
+    let dry = PatchParams { dry_run: true, ..PatchParams::default() };
+    // The client has another version of the same crate.
+    let patch: Patch<()> = Patch::Json(serde_json::from_value(serde_json::to_value(change)?)?);
+    let outcome = match &case.subresource {
+        Some(subresource) => own.patch_subresource(subresource, &name, &dry, &patch).await,
+        None => own.patch(&name, &dry, &patch).await,
+    };
+    let answer = Answer::of(outcome);
+    own.delete(&name, &DeleteParams::default().grace_period(0)).await?;
+    Ok(vec![("patch", answer?)])
+}
+
+/// What is wrong with the answer; None if nothing.
+fn fault(case: &Case, answer: &Answer, webhook: bool) -> Option<String> {
+    let expect_refusal = !case.refused.is_empty() && (case.floor || webhook) && !(case.completed && webhook);
+    match answer {
+        Answer::Admitted if expect_refusal => Some("is admitted".to_owned()),
+        Answer::Admitted => None,
+        Answer::Refused { .. } if !expect_refusal => Some(format!("is {answer}")),
+        Answer::Refused { layer: Layer::Rbac, message } => Some(format!("is refused by RBAC and so tries nothing: {message}")),
+        // The API server's own validation of what this subresource or object may hold at all.
+        Answer::Refused { layer: Layer::Other, .. } if case.live != Live::Server && case.subresource.is_none() => {
+            Some(format!("is refused by none of ours: {answer}"))
+        }
+        Answer::Refused { message, .. } if message.contains("bob") || message.contains("team-b") => {
+            Some(format!("names others: {message}"))
+        }
+        Answer::Refused { .. } => None,
+    }
+}
+
+#[tokio::test]
+async fn the_table_of_cases_holds() -> anyhow::Result<()> {
+    let people = People::from_environment().await?;
+    let webhook = std::env::var("FREEHOLD_WEBHOOK").is_ok_and(|value| value == "1");
+    prepared(&people).await?;
+    let presets = cases::presets();
+    let tenant_of = |preset: &Preset| format!("cases-{}", preset.name);
+    for preset in &presets {
+        guarded(&people, &tenant_of(preset), &preset.tenant).await?;
+    }
+    let (mut wrong, mut tried) = (Vec::new(), 0);
+    for (number, case) in cases::all().iter().enumerate().filter(|(_, case)| case.live != Live::No && case.user.is_none()) {
+        let tenant = format!("cases-{}", case.boundary);
+        let what = format!("{} {} ({}, {})", case.row, case.name, case.resource.kind, case.boundary);
+        match sent(&people, case, &tenant, number).await {
+            Err(error) => wrong.push(format!("{what}: {error:#}")),
+            Ok(answers) => {
+                tried += answers.len();
+                wrong.extend(
+                    answers.iter().filter_map(|(way, answer)| Some(format!("{what} by {way} {}", fault(case, answer, webhook)?))),
+                );
+            }
+        }
+    }
+    println!("{tried} requests for {} cases, webhook: {webhook}", cases::all().len());
+    ensure!(wrong.is_empty(), "{} faults:\n{}", wrong.len(), wrong.join("\n"));
+    gone(&people, &presets.iter().map(tenant_of).collect::<Vec<_>>()).await
+}
+
+/// Deletes Tenants with their namespaces and waits until they are gone, so that this can be run again.
+async fn gone(people: &People, names: &[String]) -> anyhow::Result<()> {
+    let all = tenants(&people.platform);
+    for name in names {
+        all.delete(name, &DeleteParams::default()).await?;
+    }
+    wait::until("the Tenants of the cases to go", GONE, || async {
+        for name in names {
+            ensure!(all.get_opt(name).await?.is_none(), "Tenant {name} is still there");
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// The largest pod against the longest lists stays below the cost that the API server allows to policies.
+#[tokio::test]
+async fn the_largest_pod_is_judged_within_the_cost_limit() -> anyhow::Result<()> {
+    let people = People::from_environment().await?;
+    let long = |number: usize, end: &str| format!("{}-{number}.example/{end}", "r".repeat(180));
+    let lists = |count: usize, end: &str| (0..count).map(|number| long(number, end)).collect::<Vec<_>>();
+    let mut registries = lists(31, "*");
+    registries.push("freehold.dev/*".to_owned());
+    let rules: Vec<_> = (0..15)
+        .map(|n| json!({"key": format!("key-{n}"), "operator": "Exists"}))
+        .chain([json!({"key": "last", "operator": "Exists"})])
+        .collect();
+    let resources: Vec<_> =
+        (0..15).map(|n| format!("vendor-{n}.example/{}", "x".repeat(40))).chain(["last.example/*".to_owned()]).collect();
+    let spec = json!({
+        "images": {"registries": registries, "pullPolicies": ["Always", "IfNotPresent", "Never"]}, "podSecurity": {"level": "Restricted"},
+        "nodes": {"tolerations": rules}, "devices": {"extendedResources": resources}, "api": {"tokenAudiences": lists(16, "a")},
+    });
+    prepared(&people).await?;
+    let namespace = guarded(&people, "cases-full", &spec).await?;
+    let container = |number: usize| {
+        json!({
+            "name": format!("c{number}"), "image": format!("freehold.dev/{}:1", "a".repeat(200)),
+            "resources": {"limits": {"cpu": "1m", "memory": "1Mi", "last.example/device": "1"}},
+            "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+            "livenessProbe": {"httpGet": {"port": 1}}, "ports": [{"containerPort": 80}],
+        })
+    };
+    let tolerations: Vec<_> = (0..16).map(|_| json!({"key": "last", "operator": "Exists"})).collect();
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "large"},
+        "spec": {
+            "runtimeClassName": "freehold-microvm", "tolerations": tolerations,
+            "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": (0..MANY_CONTAINERS).map(container).collect::<Vec<_>>(),
+        },
+    });
+    let pods = api(&people.alice, "v1", "Pod", "pods", Some(&namespace));
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    let answer = Answer::of(pods.create(&dry, &serde_json::from_value(pod)?).await)?;
+    ensure!(answer == Answer::Admitted, "a pod of {MANY_CONTAINERS} containers: {answer}");
+    gone(&people, &["cases-full".to_owned()]).await
+}
+
+/// The API server compiles a policy's expressions when it is written and says where types can't be right.
+#[tokio::test]
+async fn no_policy_has_a_type_warning() -> anyhow::Result<()> {
+    let people = People::from_environment().await?;
+    let policies = api(
+        &people.platform,
+        "admissionregistration.k8s.io/v1",
+        "ValidatingAdmissionPolicy",
+        "validatingadmissionpolicies",
+        None,
+    );
+    let found = wait::until("the policies' types to be checked", GUARDED, || async {
+        let found = policies.list(&kube::api::ListParams::default()).await?.items;
+        for policy in &found {
+            ensure!(
+                policy.data["status"]["observedGeneration"] == json!(policy.metadata.generation),
+                "{:?} is not checked",
+                policy.metadata.name
+            );
+        }
+        Ok(found)
+    })
+    .await?;
+    let warnings: Vec<_> = found
+        .iter()
+        .filter(|policy| {
+            policy.data["status"]["typeChecking"]["expressionWarnings"].as_array().is_some_and(|list| !list.is_empty())
+        })
+        .map(|policy| format!("{:?}: {}", policy.metadata.name, policy.data["status"]["typeChecking"]))
+        .collect();
+    ensure!(warnings.is_empty(), "{}", warnings.join("\n"));
+    Ok(())
+}
