@@ -9,6 +9,7 @@ pub mod evidence;
 pub mod objects;
 pub mod people;
 pub mod row;
+pub mod suite;
 pub mod wait;
 
 pub use answer::{Answer, Layer};

@@ -23,6 +23,8 @@ type tool struct {
 	flags    []string
 	cgo      string
 	links    []string // names by which a multi-call binary is started
+	suite    bool     // a suite of tests, compiled by `go test -c`
+	extra    bool     // not part of a cluster: built only when named
 }
 
 const versionFlags = "-s -w -X k8s.io/component-base/version.gitVersion=v1.37.2 -X k8s.io/client-go/pkg/version.gitVersion=v1.37.2"
@@ -39,6 +41,11 @@ var tools = []tool{
 	{name: "node", module: ".", sources: []string{"cmd/node"}, packages: []string{"./cmd/node"}, flags: []string{"-tags=providerless", "-ldflags=" + versionFlags}, cgo: "0",
 		links: []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"}},
 	{name: "helm", module: "tools/helm", packages: []string{"helm.sh/helm/v4/cmd/helm"}, flags: []string{"-ldflags=-s -w -X helm.sh/helm/v4/internal/version.version=v4.3.1"}, cgo: "0"},
+	// Upstream's own suite and what its test images hold. The flags are the node's, or all of Kubernetes is compiled a second time.
+	{name: "agnhost", module: "tools/conformance", packages: []string{"k8s.io/kubernetes/test/images/agnhost", "k8s.io/kubernetes/test/images/nonewprivs"},
+		flags: []string{"-tags=providerless", "-ldflags=-s -w"}, cgo: "0", extra: true},
+	{name: "ginkgo", module: "tools/conformance", packages: []string{"github.com/onsi/ginkgo/v2/ginkgo"}, flags: []string{"-ldflags=-s -w"}, cgo: "0", extra: true},
+	{name: "e2e", module: "tools/conformance", packages: []string{"k8s.io/kubernetes/test/e2e"}, flags: []string{"-tags=providerless", "-ldflags=" + versionFlags}, cgo: "0", suite: true, extra: true},
 }
 
 func toolNamed(name string) (tool, error) {
@@ -47,7 +54,7 @@ func toolNamed(name string) (tool, error) {
 			return t, nil
 		}
 	}
-	return tool{}, fmt.Errorf("no tool is called %q; there are pause, runc, cni, containerd, node and helm", name)
+	return tool{}, fmt.Errorf("no tool is called %q; there are pause, runc, cni, containerd, node, helm, and agnhost, ginkgo and e2e of upstream's suite", name)
 }
 
 func cacheDir() string {
@@ -88,7 +95,11 @@ func sourceDir() (string, error) {
 }
 
 func (t tool) arguments() []string {
-	return append(append([]string{"build", "-trimpath", "-buildvcs=false"}, t.flags...), "-o")
+	command := []string{"build"}
+	if t.suite {
+		command = []string{"test", "-c"}
+	}
+	return append(append(append(command, "-trimpath", "-buildvcs=false"), t.flags...), "-o")
 }
 
 func (t tool) dir(source string) (string, error) {
@@ -183,7 +194,9 @@ func (t tool) build(source, dir string) error {
 func buildCommand(names []string) error {
 	if len(names) == 0 {
 		for _, t := range tools {
-			names = append(names, t.name)
+			if !t.extra {
+				names = append(names, t.name)
+			}
 		}
 	}
 	for _, name := range names {

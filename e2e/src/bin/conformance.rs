@@ -1,0 +1,124 @@
+//! Runs upstream's specs on a cluster that `scripts/conformance` has set up, and writes what became of them.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use clap::{Parser, ValueEnum};
+use freehold_e2e::people;
+use freehold_e2e::suite::{Outcome, page, run};
+
+/// The name of the machine's RuntimeClass, and of its column.
+const OURS: &str = "freehold-microvm";
+/// The name of the other column.
+const RUNC: &str = "runc";
+
+/// Why specs fail that fail, as far as it was looked into: a part of the name, and the reason.
+const KNOWN: &[(&str, &str)] = &[];
+
+/// The part that is a gate: one spec of each kind that has broken virtual machines before, minutes and not tens of them.
+const GATE: &str = r"\[sig-node\] (Pods should (be submitted and removed|get a host IP|support remote command execution over websockets)|Container Runtime blackbox test on terminated container should report termination message as empty|InitContainer .*should invoke init containers on a RestartNever pod|Kubelet when scheduling a busybox command in a pod should print the output to logs)|\[sig-storage\] (ConfigMap (optional updates should be reflected|should be consumable from pods in volume with mappings \[)|EmptyDir volumes (should support \(non-root,0644,default\)|pod should support shared volumes)|Projected downwardAPI should update labels|Secrets should be consumable in multiple volumes)";
+
+#[derive(Parser)]
+#[command(about = "Runs upstream's NodeConformance specs and compares runtimes as sets")]
+struct Args {
+    /// What to run the specs on
+    #[arg(long, value_enum)]
+    on: On,
+    /// Which specs
+    #[arg(long, value_enum, default_value = "node")]
+    which: Which,
+    /// Specs at once
+    #[arg(long, default_value_t = 4)]
+    at_once: usize,
+    /// Minutes after which no further chunk is begun
+    #[arg(long, default_value_t = 600)]
+    minutes: u64,
+    /// Results of all runs
+    #[arg(long, default_value = "docs/conformance.json")]
+    results: PathBuf,
+    /// The page for people; not written if absent
+    #[arg(long)]
+    page: Option<PathBuf>,
+    /// What machine this is, for the page
+    #[arg(long, default_value = "")]
+    machine: String,
+    /// Run also what has a result
+    #[arg(long)]
+    again: bool,
+    /// End with an error if a spec of this run failed
+    #[arg(long)]
+    strict: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum On {
+    Runc,
+    Machine,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Which {
+    /// A part of a few minutes
+    Gate,
+    /// All that are not Serial, Slow, Disruptive or Flaky
+    Node,
+    /// All
+    Full,
+}
+
+#[tokio::main]
+async fn main() -> std::process::ExitCode {
+    match compare(Args::parse()).await {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("conformance: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+async fn compare(args: Args) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let say = |what: &str| eprintln!("[{:>5.0} s] {what}", began.elapsed().as_secs_f64());
+    let node = std::env::var("FREEHOLD_NODE").context("FREEHOLD_NODE names no command that runs another on the node")?;
+    let node: Vec<String> = node.split(' ').map(str::to_owned).collect();
+    let slow = r"\[Serial\]|\[Slow\]|\[Disruptive\]|\[Flaky\]";
+    let (focus, skip) = match args.which {
+        Which::Gate => (GATE, slow),
+        Which::Node => (r"\[NodeConformance\]", slow),
+        Which::Full => (r"\[NodeConformance\]", "^$"),
+    };
+    let specs = run::list(&node, focus, skip).await?;
+    ensure!(!specs.is_empty(), "the suite has no such specs");
+    let (runtime, class) = match args.on {
+        On::Runc => (RUNC, None),
+        On::Machine => (OURS, Some(OURS.to_owned())),
+    };
+    let plan = run::Plan {
+        node,
+        runtime: runtime.to_owned(),
+        class,
+        at_once: args.at_once,
+        chunk: args.at_once * 4,
+        limit: Duration::from_secs(args.minutes * 60),
+        results: args.results,
+        again: args.again,
+    };
+    run::run(people::client("FREEHOLD_KUBECONFIG").await?, &plan, &specs, say).await?;
+    let results = run::load(&plan.results)?;
+    if let Some(path) = args.page {
+        let text = page::page(&results, RUNC, OURS, &args.machine, KNOWN);
+        std::fs::write(&path, text).with_context(|| format!("could not write {}", path.display()))?;
+    }
+    let ran: Vec<_> = results.get(runtime).into_iter().flatten().filter(|(name, _)| specs.contains(*name)).collect();
+    let count = |outcome| ran.iter().filter(|(_, one)| one.outcome == outcome).count();
+    println!(
+        "{} passed, {} failed, {} skipped on {runtime}",
+        count(Outcome::Passed),
+        count(Outcome::Failed),
+        count(Outcome::Skipped)
+    );
+    ensure!(!args.strict || count(Outcome::Failed) == 0, "{} specs failed on {runtime}", count(Outcome::Failed));
+    Ok(())
+}

@@ -1,0 +1,106 @@
+//! The page for people: two runtimes as sets. Pure.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use super::{Outcome, Result, Results};
+
+/// What is known of why something fails: a part of the spec's name, and the reason.
+pub type Known<'a> = &'a [(&'a str, &'a str)];
+
+/// Writes the page. `runc` and `ours` name the runtimes in the results.
+pub fn page(results: &Results, runc: &str, ours: &str, machine: &str, known: Known) -> String {
+    let empty = Default::default();
+    let (theirs, mine) = (results.get(runc).unwrap_or(&empty), results.get(ours).unwrap_or(&empty));
+    let names: BTreeSet<&String> = theirs.keys().chain(mine.keys()).collect();
+    let forced = |one: &Result| one.forced > 0;
+    let of = |wanted: fn(&Result) -> bool| mine.values().filter(|one| wanted(one)).count();
+    let mut text = String::from(
+        "# Conformance\n\n\
+         Upstream's own specs (`[NodeConformance]` of Kubernetes' `test/e2e`), unmodified, on runc and in virtual machines: what passes on runc must\n\
+         pass here. The machine's RuntimeClass is forced on every pod that may have it; a spec whose pods all name a class of their own or use the\n\
+         node's namespaces is counted as not forced. Written by `make conformance`; a spec at a time, each with the day of its last run.\n\n",
+    );
+    let _ = writeln!(text, "Machine: {machine}.\n");
+    let _ = writeln!(text, "| | {runc} | {ours} |\n|---|---|---|");
+    let count =
+        |set: &std::collections::BTreeMap<String, Result>, outcome| set.values().filter(|one| one.outcome == outcome).count();
+    for (name, outcome) in
+        [("passed", Outcome::Passed), ("failed", Outcome::Failed), ("skipped by the spec itself", Outcome::Skipped)]
+    {
+        let _ = writeln!(text, "| {name} | {} | {} |", count(theirs, outcome), count(mine, outcome));
+    }
+    let not_forced = of(|one| one.forced == 0 && one.outcome == Outcome::Passed);
+    let _ = writeln!(text, "| of the passed: no pod was forced | | {not_forced} |");
+    let not_run = names.iter().filter(|name| !mine.contains_key(**name)).count();
+    let _ = writeln!(text, "| run on runc only so far | | {not_run} |\n");
+
+    let failed = |set: &std::collections::BTreeMap<String, Result>, name: &str| {
+        set.get(name).is_some_and(|one| one.outcome == Outcome::Failed)
+    };
+    let mut section = |title: &str, which: &dyn Fn(&str) -> bool, pick: &dyn Fn(&str) -> Option<Result>| {
+        let chosen: Vec<&&String> = names.iter().filter(|name| which(name)).collect();
+        let _ = writeln!(text, "## {title}: {}\n", chosen.len());
+        if chosen.is_empty() {
+            return;
+        }
+        let _ = writeln!(text, "| spec | what it said | why | day |\n|---|---|---|---|");
+        for name in chosen {
+            let Some(one) = pick(name) else { continue };
+            let why = known.iter().find(|(part, _)| name.contains(part)).map_or("not looked into yet", |(_, why)| why);
+            let cell = |cell: &str| cell.replace('|', "\\|");
+            let _ = writeln!(text, "| {} | {} | {} | {} |", cell(name), cell(&one.reason), why, one.date);
+        }
+        text.push('\n');
+    };
+    let (ours_of, theirs_of) = (|name: &str| mine.get(name).cloned(), |name: &str| theirs.get(name).cloned());
+    section("Fails in the machine, passes on runc", &|name| failed(mine, name) && !failed(theirs, name), &ours_of);
+    section("Fails on both", &|name| failed(mine, name) && failed(theirs, name), &ours_of);
+    section("Fails on runc only", &|name| failed(theirs, name) && !failed(mine, name), &theirs_of);
+    let skipped = |name: &str| mine.get(name).is_some_and(|one| one.outcome == Outcome::Skipped);
+    section("Skipped by the spec itself", &skipped, &ours_of);
+    let unforced = |name: &str| mine.get(name).is_some_and(|one| one.outcome == Outcome::Passed && !forced(one));
+    section("Passed without a pod that was forced", &unforced, &ours_of);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_are_compared() {
+        let one = |outcome, forced| Result {
+            outcome,
+            seconds: 1,
+            date: "2026-01-01".to_owned(),
+            reason: "a | b".to_owned(),
+            forced,
+            not_forced: 0,
+        };
+        let results: Results = [
+            (
+                "runc".to_owned(),
+                [
+                    ("a".to_owned(), one(Outcome::Passed, 1)),
+                    ("b".to_owned(), one(Outcome::Failed, 1)),
+                    ("c".to_owned(), one(Outcome::Passed, 1)),
+                ]
+                .into(),
+            ),
+            ("vm".to_owned(), [("a".to_owned(), one(Outcome::Failed, 1)), ("b".to_owned(), one(Outcome::Failed, 1))].into()),
+        ]
+        .into();
+        let text = page(&results, "runc", "vm", "here", &[("a", "known")]);
+        for line in [
+            "| passed | 2 | 0 |",
+            "| run on runc only so far | | 1 |",
+            "## Fails in the machine, passes on runc: 1",
+            "| a | a \\| b | known | 2026-01-01 |",
+            "## Fails on both: 1",
+            "## Fails on runc only: 0",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+}

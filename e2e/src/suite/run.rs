@@ -1,0 +1,145 @@
+//! Runs chunks of specs on the node, watches which pods got which class, and keeps results as they come.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::Api;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Client, ResourceExt as _};
+
+use super::{Outcome, Results, report};
+
+/// Longest time for one chunk: specs have limits of their own, of five minutes at most.
+const CHUNK_LIMIT: Duration = Duration::from_secs(900);
+
+/// What to run.
+pub struct Plan {
+    /// Command that runs another on the node, in words.
+    pub node: Vec<String>,
+    /// Name of the runtime in the results; pods of another class count as not forced.
+    pub runtime: String,
+    /// The RuntimeClass that the pods get, none for the node's default.
+    pub class: Option<String>,
+    /// Specs at once.
+    pub at_once: usize,
+    /// Specs in one run of ginkgo; results are kept after each.
+    pub chunk: usize,
+    /// Ends after this time, between two chunks.
+    pub limit: Duration,
+    /// Where results are kept.
+    pub results: PathBuf,
+    /// Run also what has a result.
+    pub again: bool,
+}
+
+/// Names of the specs that `focus` takes and `skip` leaves.
+///
+/// # Errors
+/// If the suite can't be asked.
+pub async fn list(node: &[String], focus: &str, skip: &str) -> anyhow::Result<BTreeSet<String>> {
+    let script = r#"cd /root && ./e2e.test --ginkgo.dry-run --ginkgo.focus="$0" --ginkgo.skip="$1" --ginkgo.json-report=/root/list.json >/root/list.log 2>&1 || { tail -n 5 /root/list.log >&2; exit 1; }; cat /root/list.json"#;
+    let text = on_node(node, &["sh", "-c", script, focus, skip], Duration::from_secs(120)).await?;
+    report::selected(&text).context("the suite's list is not understood")
+}
+
+async fn on_node(node: &[String], command: &[&str], limit: Duration) -> anyhow::Result<Vec<u8>> {
+    let (program, rest) = node.split_first().context("no command that runs another on the node")?;
+    let child = tokio::process::Command::new(program)
+        .args(rest)
+        .args(command)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(limit, child)
+        .await
+        .with_context(|| format!("no end within {} s on the node", limit.as_secs()))??;
+    ensure!(output.status.success(), "the command on the node ended with {}", output.status);
+    Ok(output.stdout)
+}
+
+/// The results so far; none if there is no file yet.
+///
+/// # Errors
+/// If the file is there and not understood.
+pub fn load(path: &std::path::Path) -> anyhow::Result<Results> {
+    match std::fs::read(path) {
+        Ok(text) => serde_json::from_slice(&text).with_context(|| format!("{} is not understood", path.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Results::default()),
+        Err(error) => Err(error).with_context(|| format!("could not read {}", path.display())),
+    }
+}
+
+type Classes = Arc<Mutex<BTreeMap<String, BTreeMap<String, bool>>>>;
+
+/// Follows all pods: namespace, name, and whether it got the class.
+async fn follow(client: Client, class: Option<String>, seen: Classes) {
+    let mut pods =
+        std::pin::pin!(watcher(Api::<Pod>::all(client), watcher::Config::default()).default_backoff().applied_objects());
+    while let Some(event) = pods.next().await {
+        let Ok(pod) = event else { continue };
+        let got = pod.spec.as_ref().and_then(|spec| spec.runtime_class_name.clone());
+        if let Ok(mut seen) = seen.lock() {
+            seen.entry(pod.namespace().unwrap_or_default()).or_default().insert(pod.name_any(), got == class);
+        }
+    }
+}
+
+/// Runs what has no result yet, chunk by chunk. `say` is told what goes on.
+///
+/// # Errors
+/// If the suite can't be run at all; a spec that fails is a result.
+pub async fn run(client: Client, plan: &Plan, specs: &BTreeSet<String>, say: impl Fn(&str)) -> anyhow::Result<()> {
+    let mut all = load(&plan.results)?;
+    let known = all.entry(plan.runtime.clone()).or_default();
+    let pending: Vec<String> = specs.iter().filter(|name| plan.again || !known.contains_key(*name)).cloned().collect();
+    say(&format!("{} of {} specs to run on {}, {} at once", pending.len(), specs.len(), plan.runtime, plan.at_once));
+    let seen = Classes::default();
+    let following = tokio::spawn(follow(client, plan.class.clone(), seen.clone()));
+    let began = Instant::now();
+    for chunk in pending.chunks(plan.chunk) {
+        if began.elapsed() >= plan.limit {
+            say("the time allowed is over; the rest comes with the next run");
+            break;
+        }
+        let asked: BTreeSet<String> = chunk.iter().cloned().collect();
+        let script = r#"cd /root && rm -f chunk.json; ./ginkgo --procs="$0" --no-color --timeout="$1"s --focus="$2" --json-report=chunk.json --output-dir=/root ./e2e.test -- --kubeconfig="$KUBECONFIG" --provider=skeleton --kubectl-path="$(command -v kubectl)" >chunk.log 2>&1; test -s chunk.json || { tail -n 20 chunk.log >&2; exit 1; }; cat chunk.json"#;
+        let (procs, limit) = (plan.at_once.to_string(), CHUNK_LIMIT.as_secs().to_string());
+        let text = on_node(
+            &plan.node,
+            &["sh", "-c", script, &procs, &limit, &report::focus(asked.iter())],
+            CHUNK_LIMIT + Duration::from_secs(60),
+        )
+        .await?;
+        let classes = match seen.lock() {
+            Ok(seen) => seen
+                .iter()
+                .map(|(namespace, pods)| {
+                    let got = pods.values().filter(|got| **got).count();
+                    (namespace.clone(), (got, pods.len() - got))
+                })
+                .collect(),
+            Err(_) => BTreeMap::new(),
+        };
+        let date = k8s_openapi::jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
+        let found = report::results(&text, &asked, &classes, &date).context("ginkgo's report is not understood")?;
+        ensure!(!found.is_empty(), "ginkgo ran none of the specs that were asked for");
+        let failed: Vec<_> = found.iter().filter(|(_, one)| one.outcome == Outcome::Failed).collect();
+        for (name, one) in &failed {
+            say(&format!("FAILED {name}: {}", one.reason));
+        }
+        let results = all.entry(plan.runtime.clone()).or_default();
+        results.extend(found.clone());
+        say(&format!("{} of {} have a result; {} of this chunk failed", results.len(), specs.len(), failed.len()));
+        let text = serde_json::to_vec_pretty(&all)?;
+        std::fs::write(&plan.results, text).with_context(|| format!("could not write {}", plan.results.display()))?;
+    }
+    following.abort();
+    Ok(())
+}
