@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use freehold_guest_api::message::{Call, Empty};
 
 use crate::agent::{Agent, client};
-use crate::config;
+use crate::config::{self, Acceleration};
 use crate::machine::process::Machine;
 
 /// Time allowed unless said otherwise.
@@ -58,12 +58,14 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         },
         how = machine.wait() => bail!("the machine ended ({how}); its last words: {}", machine.console.tail()),
     };
+    let said =
+        machine.qmp.execute("query-kvm", serde_json::json!({}), None).await.context("QEMU does not say whether it uses KVM")?;
     println!(
         "{}",
         serde_json::json!({
             "kernelRelease": crate::printable(&ready.kernel_release),
             "bootId": crate::printable(&ready.boot_id),
-            "acceleration": config.acceleration.name(),
+            "acceleration": acceleration(&said),
             "startMilliseconds": u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
         })
     );
@@ -75,9 +77,20 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What QEMU itself reports, not what it was told to use.
+fn acceleration(said: &serde_json::Value) -> &'static str {
+    if said["enabled"] == true { Acceleration::Kvm.name() } else { Acceleration::Tcg.name() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn acceleration_is_what_qemu_says() {
+        assert_eq!(acceleration(&serde_json::json!({"enabled": true, "present": true})), "kvm");
+        assert_eq!(acceleration(&serde_json::json!({"enabled": false, "present": true})), "tcg");
+    }
 
     fn parse(args: &[&str]) -> anyhow::Result<Options> {
         options(args.iter().map(|s| (*s).to_owned()))
