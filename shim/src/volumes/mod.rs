@@ -24,6 +24,11 @@ use crate::spec::SpecError;
 use crate::spec::mounts::{Mount as SpecMount, Planned};
 use crate::task::sandbox::Sandbox;
 
+/// How often a changed volume that can't be read is read again.
+const REREADS: u32 = 5;
+/// Time between.
+const REREAD_PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
+
 /// What statfs calls a tmpfs.
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 /// Permission bits, with setuid, setgid and sticky.
@@ -157,8 +162,17 @@ async fn copied(sandbox: &Sandbox, path: &Path, watched: bool) -> anyhow::Result
             let (agent, path) = (sandbox.agent.clone(), path.to_owned());
             tokio::spawn(async move {
                 while watch.changed().await {
-                    if let Err(error) = put(&agent, &id, &path).await {
-                        tracing::warn!(path = %path.display(), %error, "a volume was not brought up to date");
+                    let mut result = put(&agent, &id, &path).await;
+                    // The kubelet removes the folder before this one while it is read.
+                    for _ in 0..REREADS {
+                        if result.is_ok() {
+                            break;
+                        }
+                        tokio::time::sleep(REREAD_PAUSE).await;
+                        result = put(&agent, &id, &path).await;
+                    }
+                    if let Err(error) = result {
+                        tracing::warn!(path = %path.display(), "a volume was not brought up to date: {error:#}");
                     }
                 }
             })
