@@ -20,7 +20,7 @@ use super::{digest_of, digest_of_file, output_of, short, write_whole};
 use crate::steps::Steps;
 
 /// Counted up when this module would make something else from the same input.
-const FORMAT: &str = "bundle 1";
+const FORMAT: &str = "bundle 2";
 
 /// The dynamic loader within the bundle; everything else dynamic in the bundle is started through it.
 const LOADER: &str = "qemu/lib/ld-linux-x86-64.so.2";
@@ -43,6 +43,9 @@ const FIRMWARE: &[(&str, &str)] = &[
     ("qemu-system-data", "usr/share/qemu/pvh.bin"),
     ("ipxe-qemu", "usr/share/qemu/efi-virtio.rom"),
 ];
+
+/// Libraries that no program names, but that the C library opens when a thread ends.
+const OPENED: &[&str] = &["libgcc_s.so.1"];
 
 /// Where Debian's packages keep shared libraries.
 const LIBRARY_FOLDERS: &[&str] = &["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", "usr/lib64", "lib64", "usr/lib"];
@@ -136,18 +139,20 @@ fn fill(folder: &Path, packages: &Packages) -> anyhow::Result<Vec<Package>> {
 
     let index = library_index(packages);
     let mut done = BTreeSet::new();
-    while let Some(file) = open.pop() {
-        for name in needed(&file)? {
+    let mut names: Vec<String> = OPENED.iter().map(|&name| name.to_owned()).collect();
+    loop {
+        for name in std::mem::take(&mut names) {
             if !done.insert(name.clone()) {
                 continue;
             }
-            let (package, library) = index
-                .get(&name)
-                .with_context(|| format!("{} needs {name}, which no downloaded package holds", file.display()))?;
+            let found = index.get(&name);
+            let (package, library) = found.with_context(|| format!("{name} is needed, but no downloaded package holds it"))?;
             copy(library, &folder.join(LIBRARIES).join(&name), true)?;
             used.insert(package.clone());
             open.push(library.clone());
         }
+        let Some(file) = open.pop() else { break };
+        names = needed(&file)?;
     }
 
     let mut from = Vec::new();
