@@ -185,6 +185,9 @@ async fn serve(flags: &Flags) -> anyhow::Result<()> {
     let level = if flags.debug { tracing::Level::DEBUG } else { tracing::Level::INFO };
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).with_ansi(false).init();
     let socket = flags.socket.clone().context("serve needs -socket")?;
+    // SAFETY: nothing in this process closes this number; if it is not open the call fails.
+    rustix::io::fcntl_setfd(unsafe { std::os::fd::BorrowedFd::borrow_raw(LISTENER) }, rustix::io::FdFlags::CLOEXEC)
+        .context("descriptor 3 is no listening socket: this action is for start alone")?; // or QEMU would inherit it
     let containerd = std::env::var("TTRPC_ADDRESS").unwrap_or_else(|_| format!("{}.ttrpc", flags.address));
     let pod = Pod::new(&flags.id, socket.clone(), Publisher::new(&containerd, &flags.namespace));
     let mut services = create_task(std::sync::Arc::new(Api(pod.clone())));

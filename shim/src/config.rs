@@ -6,12 +6,16 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::confine::uid::COUNT;
+
 /// Version of the file's format.
 pub const VERSION: u32 = 1;
 /// Largest configuration file in bytes; a real one has about 300.
 const MAX_BYTES: u64 = 64 * 1024;
 /// Least memory of a VM in MiB: the kernel and the agent boot with it.
 pub const MIN_MEMORY_MIB: u32 = 64;
+/// People and services have lower ones.
+const LEAST_UID: u32 = 65_536;
 
 /// How guest code is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -52,6 +56,15 @@ pub struct Config {
     /// The kubelet's root folder, below which a pod's volumes are.
     #[serde(default = "kubelet_root")]
     pub kubelet_root: PathBuf,
+    /// First of the [`crate::confine::uid::COUNT`] users that machines run as; nobody else may use them.
+    #[serde(default = "first_uid")]
+    pub first_uid: u32,
+}
+
+/// Above what systemd gives to containers and below what it keeps (systemd's UIDS-GIDS page), far from the kubelet's
+/// user namespaces.
+fn first_uid() -> u32 {
+    0x7000_0000
 }
 
 fn kubelet_root() -> PathBuf {
@@ -99,6 +112,10 @@ fn parse(text: &str) -> Result<Config, String> {
     }
     if config.default_memory_mib < MIN_MEMORY_MIB {
         return Err(format!("default_memory_mib is {}, at least {MIN_MEMORY_MIB} are needed", config.default_memory_mib));
+    }
+    let last = config.first_uid.checked_add(COUNT);
+    if config.first_uid < LEAST_UID || last.is_none() {
+        return Err(format!("first_uid is {}, it must leave {COUNT} users from {LEAST_UID} on", config.first_uid));
     }
     for (name, path) in [("bundle", &config.bundle), ("layer_cache", &config.layer_cache), ("kubelet_root", &config.kubelet_root)]
     {
@@ -180,6 +197,8 @@ layer_cache_max_bytes = 8589934592
         for (from, to, expect) in [
             ("version = 1", "version = 2", "version is 2"),
             ("256", "32", "at least 64"),
+            ("version = 1", "version = 1\nfirst_uid = 0", "first_uid is 0"),
+            ("version = 1", "version = 1\nfirst_uid = 4294967295", "first_uid is"),
             ("\"tcg\"", "\"magic\"", "unknown variant"),
             ("\"/opt", "\"opt", "bundle must be an absolute path"),
             ("version = 1", "version = 1\nspeed = 3", "unknown field"),

@@ -8,6 +8,7 @@ mod bootstrap;
 mod canary;
 mod cgroup;
 mod config;
+mod confine;
 mod machine;
 mod network;
 mod record;
@@ -21,6 +22,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1).peekable();
+    if args.peek().is_some_and(|first| first == "supervise") {
+        return confine::supervisor::run(&args.nth(1).unwrap_or_default());
+    }
     let result = match args.peek().map(String::as_str) {
         Some("canary") => canary::options(args.skip(1)).and_then(|options| runtime()?.block_on(canary::run(options))),
         _ => bootstrap::flags(args).and_then(|flags| bootstrap::run(&flags)),

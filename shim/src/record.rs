@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use serde::{Deserialize, Serialize};
 
+use crate::confine::uid;
+
 /// Name in the bundle.
 pub const NAME: &str = "freehold.json";
 /// Time for a killed machine to go: containerd allows `delete` five seconds in all.
@@ -16,10 +18,12 @@ const GONE_TIME: Duration = Duration::from_secs(3);
 /// The record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// QEMU's pid.
+    /// Pid of QEMU's supervisor, whose end ends QEMU.
     pub pid: u32,
     /// Its start time in clock ticks since boot (proc(5), stat, field 22).
     pub started: u64,
+    /// The machine's user.
+    pub uid: u32,
     /// Its cgroups, made by the shim.
     pub cgroups: Vec<PathBuf>,
     /// The task service's socket.
@@ -54,6 +58,7 @@ impl Record {
             let _ = rustix::event::poll(&mut fds, Some(&time)); // gone, or as dead as it can be made
         }
         remove_cgroups(&self.cgroups);
+        uid::tidy(Path::new(uid::FOLDER), self.uid);
         let _ = std::fs::remove_file(&self.socket);
     }
 }
@@ -97,7 +102,7 @@ mod tests {
     fn only_the_same_process_is_killed_and_twice_is_no_error() {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let pid = child.id();
-        let record = |started| Record { pid, started, cgroups: Vec::new(), socket: "/nonexistent/s".into() };
+        let record = |started| Record { pid, started, uid: 0, cgroups: Vec::new(), socket: "/nonexistent/s".into() };
         let now = started(pid).unwrap();
         record(now + 1).clean();
         assert!(child.try_wait().unwrap().is_none());

@@ -4,6 +4,18 @@
 //! arrive by number; no path of a pod is ever on the command line.
 
 use crate::config::{Acceleration, Bundle};
+use crate::confine::Plan;
+use crate::confine::privileges::Limits;
+use crate::confine::view::{Item, With};
+
+/// Where the bundle is in QEMU's own root.
+pub const BUNDLE: &str = "/bundle";
+/// What QEMU reads to know whether memory may be set aside without being there; without it QEMU does not start.
+const OVERCOMMIT: &str = "proc/sys/vm/overcommit_memory";
+/// Most descriptors of QEMU: two for each of its disks, and some.
+const DESCRIPTORS: u64 = 8192;
+/// Most threads of QEMU: virtual processors, and up to 64 for input and output.
+const THREADS: u64 = 256;
 
 /// PCIe root ports, one a network card that may be plugged.
 pub const ROOT_PORTS: usize = 4;
@@ -33,6 +45,34 @@ pub struct Shape<'a> {
     pub qmp_fd: i32,
     /// Descriptor of the serial console.
     pub serial_fd: i32,
+    /// Descriptor of /dev/kvm, if it is used: QEMU's user could not open it.
+    pub kvm_fd: i32,
+}
+
+/// What QEMU runs as and what it sees: the bundle's files that it needs, and nothing else of the node.
+pub fn plan(bundle: &Bundle, shape: &Shape<'_>, uid: u32) -> Plan {
+    let bind = |below: &str, with| Item::Bind { from: bundle.0.join(below), to: [&BUNDLE[1..], below].iter().collect(), with };
+    let mut keep = vec![shape.agent_fd, shape.qmp_fd, shape.serial_fd];
+    if shape.acceleration == Acceleration::Kvm {
+        keep.push(shape.kvm_fd);
+    }
+    let command = [shape.bundle.loader()].into_iter().chain(arguments(shape)).collect();
+    Plan {
+        uid,
+        over: bundle.0.clone(),
+        view: vec![
+            bind("qemu", With::Run),
+            bind("guest/vmlinux", With::Nothing),
+            bind("guest/initrd.lz4", With::Nothing),
+            Item::Text { to: OVERCOMMIT.into(), text: "0\n".into() },
+        ],
+        command,
+        environment: vec![("QEMU_MODULE_DIR".into(), shape.bundle.modules())],
+        keep,
+        hold: Vec::new(),
+        capabilities: 0,
+        limits: Limits { descriptors: DESCRIPTORS, threads: THREADS, file_bytes: None, address_bytes: None, cpu_seconds: None },
+    }
 }
 
 /// Arguments of the bundle's dynamic loader, which is the program to run.
@@ -54,7 +94,8 @@ pub fn arguments(shape: &Shape<'_>) -> Vec<String> {
     add("-machine", "q35,smbus=off,sata=off,usb=off,hpet=off,vmport=off,i8042=off,memory-backend=base".into());
     match shape.acceleration {
         Acceleration::Kvm => {
-            add("-accel", "kvm".into());
+            add("-add-fd", format!("fd={},set=0", shape.kvm_fd));
+            add("-accel", "kvm,device=/dev/fdset/0".into());
             add("-cpu", "host".into());
         }
         Acceleration::Tcg => {
@@ -120,6 +161,7 @@ mod tests {
             agent_fd: 7,
             qmp_fd: 8,
             serial_fd: 9,
+            kvm_fd: 10,
         }
     }
 
@@ -132,8 +174,24 @@ mod tests {
     #[test]
     fn hardware_virtualisation_takes_the_hosts_processor_and_its_own_clock() {
         let text = arguments(&shape(&Bundle("/b".into()), Acceleration::Kvm)).join(" ");
-        assert!(text.contains("-accel kvm -cpu host"));
+        assert!(text.contains("-add-fd fd=10,set=0 -accel kvm,device=/dev/fdset/0 -cpu host"));
         assert!(!text.contains("tsc_early_khz"));
+    }
+
+    #[test]
+    fn qemu_sees_its_own_files_alone_and_may_nothing() {
+        let (bundle, inside) = (Bundle("/opt/b".into()), Bundle(BUNDLE.into()));
+        let plan = plan(&bundle, &shape(&inside, Acceleration::Kvm), 4711);
+        assert_eq!((plan.uid, plan.capabilities, plan.keep.as_slice()), (4711, 0, &[7, 8, 9, 10][..]));
+        assert!(plan.command.iter().all(|word| !word.contains("/opt/b")), "a path of the node: {:?}", plan.command);
+        for item in &plan.view {
+            if let Item::Bind { from, to, with } = item {
+                assert!(
+                    from.starts_with("/opt/b") && to.is_relative() && !matches!(with, With::Write | With::Device),
+                    "{item:?}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -1,23 +1,21 @@
-//! QEMU's process: started with three sockets, watched by the thread that started it, ended with the shim.
-//!
-//! One thread starts and waits for QEMU, because the kernel's parent-death signal follows the thread that forked, and an
-//! async runtime ends its threads as it likes.
+//! QEMU's process: started confined with three sockets, ended with the shim.
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Command, Stdio};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::process::Signal;
 use tokio::net::UnixStream;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
-use super::command::{Shape, arguments, host_khz};
+use super::command::{self, Shape, host_khz};
 use super::console::Console;
 use super::memory;
 use super::qmp::{Qmp, QmpError};
-use crate::config::{Bundle, Config};
+use crate::config::{Acceleration, Bundle, Config};
+use crate::confine::launch::{self, Place};
+use crate::confine::uid;
 
 /// Most virtual CPUs of a machine: the guest kernel's NR_CPUS.
 const MAX_CPUS: usize = 16;
@@ -28,14 +26,12 @@ pub enum StartError {
     /// A socket or a thread could not be made.
     #[error("can't prepare a virtual machine: {0}")]
     Prepare(#[from] std::io::Error),
+    /// There is no user for it.
+    #[error("can't take a user for a virtual machine in {folder}: {0}", folder = uid::FOLDER)]
+    User(std::io::Error),
     /// QEMU could not be run.
-    #[error("can't run {program}: {cause}; is the bundle whole?")]
-    Run {
-        /// Which program.
-        program: String,
-        /// Why.
-        cause: std::io::Error,
-    },
+    #[error("can't run QEMU: {0:#}")]
+    Run(anyhow::Error),
     /// QEMU ran but did not answer.
     #[error("the virtual machine did not start: {cause}; its last words: {console}")]
     Qmp {
@@ -46,7 +42,7 @@ pub enum StartError {
     },
 }
 
-/// A running machine.
+/// A running QEMU; dropping it ends the process.
 #[derive(Debug)]
 pub struct Machine {
     /// Its control socket.
@@ -55,28 +51,40 @@ pub struct Machine {
     pub console: Arc<Console>,
     /// QEMU's pid: the task pid that containerd sees.
     pub pid: u32,
+    /// Pid of its supervisor, whose end ends it.
+    pub supervisor: u32,
     /// Memory it booted with, in MiB.
     pub base_mib: u64,
     /// Memory it may grow by, in MiB.
     pub room_mib: u64,
+    /// The user that it runs as.
+    pub uid: u32,
     pidfd: OwnedFd,
     ended: watch::Receiver<Option<String>>,
 }
 
 impl Machine {
-    /// Starts QEMU; the guest boots meanwhile. Also gives the agent's end of the port.
+    /// Starts QEMU; the guest boots meanwhile. Also gives the agent's end of the port. `place` is called with the
+    /// supervisor's pid and the machine's user, before anything of a tenant runs.
     ///
     /// # Errors
     /// If QEMU can't be run or does not answer.
-    pub async fn start(config: &Config) -> Result<(Machine, UnixStream), StartError> {
-        let bundle = Bundle(config.bundle.clone());
+    pub async fn start(
+        config: &Config,
+        place: impl FnOnce(u32, u32) -> anyhow::Result<()> + Send + 'static,
+    ) -> Result<(Machine, UnixStream), StartError> {
         let host = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| memory::host_mib(&text)).unwrap_or(1024);
         let (base_mib, room_mib) = memory::boot_and_room(u64::from(config.default_memory_mib), host);
+        let user = uid::take(Path::new(uid::FOLDER), config.first_uid).map_err(StartError::User)?;
         let (agent, agent_there) = pair()?;
         let (qmp, qmp_there) = pair()?;
         let (serial, serial_there) = pair()?;
+        let kvm = match config.acceleration {
+            Acceleration::Kvm => Some(OwnedFd::from(std::fs::File::options().read(true).write(true).open("/dev/kvm")?)),
+            Acceleration::Tcg => None,
+        };
         let shape = Shape {
-            bundle: &bundle,
+            bundle: &Bundle(command::BUNDLE.into()),
             acceleration: config.acceleration,
             base_mib,
             growth_mib: room_mib,
@@ -85,16 +93,20 @@ impl Machine {
             agent_fd: agent_there.as_raw_fd(),
             qmp_fd: qmp_there.as_raw_fd(),
             serial_fd: serial_there.as_raw_fd(),
+            kvm_fd: kvm.as_ref().map_or(-1, AsRawFd::as_raw_fd),
         };
-        let mut command = Command::new(bundle.loader());
-        command.args(arguments(&shape)).env_clear().env("QEMU_MODULE_DIR", bundle.modules()).current_dir("/");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let (pid, messages, ended) = keep(command, vec![agent_there, qmp_there, serial_there]).await?;
+        let lock = OwnedFd::from(user.lock.try_clone()?);
+        let mut plan = command::plan(&Bundle(config.bundle.clone()), &shape, user.uid);
+        plan.hold = vec![lock.as_raw_fd()];
+        let inherited = [agent_there, qmp_there, serial_there, lock].into_iter().chain(kvm).collect();
+        let uid = user.uid;
+        let place: Place = Box::new(move |pid| place(pid, uid));
+        let confined = launch::launch(plan, inherited, place, user).await.map_err(StartError::Run)?;
 
         let console = Arc::new(Console::default());
         console.follow(serial);
-        console.follow(tokio::net::unix::pipe::Receiver::from_owned_fd(messages)?);
-        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(std::io::Error::from)?;
+        console.follow(tokio::net::unix::pipe::Receiver::from_owned_fd(confined.messages)?);
+        let pidfd = confined.pidfd;
         let qmp = match Qmp::connect(qmp).await {
             Ok(qmp) => qmp,
             Err(cause) => {
@@ -103,8 +115,8 @@ impl Machine {
                 return Err(StartError::Qmp { cause, console: console.tail() });
             }
         };
-        let pid = pid.as_raw_nonzero().get().unsigned_abs();
-        Ok((Machine { qmp, console, pid, base_mib, room_mib, pidfd, ended }, agent))
+        let (pid, supervisor, ended) = (confined.pid, confined.supervisor, confined.ended);
+        Ok((Machine { qmp, console, pid, supervisor, base_mib, room_mib, uid, pidfd, ended }, agent))
     }
 
     /// Ends it at once; idempotent.
@@ -134,55 +146,4 @@ fn pair() -> std::io::Result<(UnixStream, OwnedFd)> {
     let ours = std::os::unix::net::UnixStream::from(ours);
     ours.set_nonblocking(true)?;
     Ok((UnixStream::from_std(ours)?, theirs))
-}
-
-type Kept = (Pid, OwnedFd, watch::Receiver<Option<String>>);
-
-/// Starts the command on a thread of its own, which then waits for its end.
-async fn keep(mut command: Command, inherited: Vec<OwnedFd>) -> Result<Kept, StartError> {
-    let numbers: Vec<RawFd> = inherited.iter().map(AsRawFd::as_raw_fd).collect();
-    let parent = rustix::process::getpid();
-    // SAFETY: between fork and exec only the system calls fcntl, prctl and getppid are made, on descriptors that
-    // `inherited` keeps open until after the spawn; nothing allocates or locks.
-    unsafe {
-        command.pre_exec(move || {
-            for &number in &numbers {
-                let fd = std::os::fd::BorrowedFd::borrow_raw(number);
-                rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?;
-            }
-            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-            if rustix::process::getppid() != Some(parent) {
-                return Err(std::io::ErrorKind::BrokenPipe.into()); // the shim died before the signal was asked for
-            }
-            Ok(())
-        });
-    }
-    let program = command.get_program().to_string_lossy().into_owned();
-    let (started_to, started) = oneshot::channel();
-    let (ended_to, ended) = watch::channel(None);
-    std::thread::Builder::new().name("qemu-keeper".into()).spawn(move || {
-        let result = command.spawn();
-        drop(inherited);
-        match result {
-            Err(error) => drop(started_to.send(Err(error))),
-            Ok(mut child) => {
-                let messages = child.stderr.take().map(OwnedFd::from);
-                let _ = started_to.send(Ok((child.id(), messages)));
-                let how = match child.wait() {
-                    Ok(status) => {
-                        status.signal().map_or_else(|| status.to_string(), |signal| format!("killed by signal {signal}"))
-                    }
-                    Err(error) => format!("can't be waited for: {error}"),
-                };
-                let _ = ended_to.send(Some(how));
-            }
-        }
-    })?;
-    let (pid, messages) = started
-        .await
-        .map_err(|_| std::io::Error::other("the thread that starts QEMU ended"))?
-        .map_err(|cause| StartError::Run { program, cause })?;
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| std::io::Error::other("QEMU has no pid"))?;
-    let messages = messages.ok_or_else(|| std::io::Error::other("QEMU has no standard error"))?;
-    Ok((pid, messages, ended))
 }

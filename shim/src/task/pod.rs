@@ -246,18 +246,20 @@ impl Pod {
         }
         let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").map_err(anyhow::Error::from)?;
         let places = cgroup::places(&spec.linux.cgroups_path, &mountinfo);
-        let record = |machine: &crate::machine::process::Machine| {
-            let started = crate::record::started(machine.pid).context("QEMU ended at once")?;
-            let cgroups = places.iter().map(|place| place.folder.clone()).collect();
-            let record = Record { pid: machine.pid, started, cgroups, socket: self.socket.clone() };
-            record.write(bundle).context("can't note the machine in the bundle")?;
-            cgroup::oom_score(machine.pid, spec.process.oom_score_adj);
-            let early = places.iter().filter(|place| !place.late);
-            cgroup::join(early, machine.pid).context("can't put QEMU into the pod's cgroup")
+        let (bundle, socket, all, score) = (bundle.to_owned(), self.socket.clone(), places.clone(), spec.process.oom_score_adj);
+        let place = move |pid, uid| {
+            let started = crate::record::started(pid).context("QEMU's supervisor ended at once")?;
+            let cgroups = all.iter().map(|place| place.folder.clone()).collect();
+            let record = Record { pid, started, uid, cgroups, socket };
+            record.write(&bundle).context("can't note the machine in the bundle")?;
+            cgroup::oom_score(pid, score); // QEMU inherits it, and the cgroups
+            cgroup::join(all.iter().filter(|place| !place.late), pid).context("can't put QEMU into the pod's cgroup")
         };
-        let booted = Sandbox::boot(config, words, record).await.and_then(|(sandbox, happenings)| {
-            let late = places.iter().filter(|place| place.late);
-            cgroup::join(late, sandbox.machine.pid).context("can't put QEMU into the pod's cgroup")?;
+        let booted = Sandbox::boot(config, words, place).await.and_then(|(sandbox, happenings)| {
+            for pid in [sandbox.machine.supervisor, sandbox.machine.pid] {
+                let late = places.iter().filter(|place| place.late);
+                cgroup::join(late, pid).context("can't put QEMU into the pod's cgroup")?;
+            }
             Ok((sandbox, happenings))
         });
         let (sandbox, happenings) = match booted {

@@ -53,17 +53,17 @@ struct Plugged {
 }
 
 impl Sandbox {
-    /// Boots a machine and says the first words to its agent. `record` is called as soon as there is a process to end.
+    /// Boots a machine and says the first words to its agent. `place` is called with supervisor and user as soon as there is
+    /// a process to end.
     ///
     /// # Errors
     /// If it does not start or the agent does not answer; the machine is ended then.
     pub async fn boot(
         config: Config,
         configure: Configure,
-        record: impl FnOnce(&Machine) -> anyhow::Result<()>,
+        place: impl FnOnce(u32, u32) -> anyhow::Result<()> + Send + 'static,
     ) -> anyhow::Result<(Sandbox, mpsc::Receiver<Happening>)> {
-        let (machine, port) = Machine::start(&config).await?;
-        record(&machine)?;
+        let (machine, port) = Machine::start(&config, place).await?;
         let (agent, events) = Agent::connect(port);
         tokio::select! {
             biased;
