@@ -203,6 +203,7 @@ async fn serve(flags: &Flags) -> anyhow::Result<()> {
     tokio::time::sleep(FAREWELL).await;
     pod.kill_machine();
     let _ = std::fs::remove_file(&socket);
+    let _ = std::fs::remove_file(crate::inspect::socket(&socket));
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Container runtime shim: one virtual machine a pod.
 //!
-//! containerd runs `start` and `delete` (see `bootstrap`); the runtime installer runs `canary`. Decisions (command lines,
+//! containerd runs `start` and `delete` (see `bootstrap`); the runtime installer runs `canary`, an administrator `inspect`. Decisions (command lines,
 //! conversion of specs, lifecycle) are pure functions; processes, sockets and netlink are at the edge.
 
 mod agent;
@@ -9,6 +9,7 @@ mod canary;
 mod cgroup;
 mod config;
 mod confine;
+mod inspect;
 mod machine;
 mod network;
 mod record;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
     }
     let result = match args.peek().map(String::as_str) {
         Some("canary") => canary::options(args.skip(1)).and_then(|options| runtime()?.block_on(canary::run(options))),
+        Some("inspect") => inspect::options(args.skip(1)).and_then(|options| inspect::run(&options)),
         _ => bootstrap::flags(args).and_then(|flags| bootstrap::run(&flags)),
     };
     match result {

@@ -60,6 +60,7 @@ impl Record {
         remove_cgroups(&self.cgroups);
         uid::tidy(Path::new(uid::FOLDER), self.uid);
         let _ = std::fs::remove_file(&self.socket);
+        let _ = std::fs::remove_file(crate::inspect::socket(&self.socket));
     }
 }
 

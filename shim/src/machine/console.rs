@@ -27,12 +27,15 @@ impl Console {
         ring.drain(..over);
     }
 
+    /// All that is kept, made safe to print.
+    pub fn text(&self) -> String {
+        let ring = self.0.lock().expect("nothing panics under this lock");
+        ring.iter().map(|&b| if b == b'\n' || (b' '..=b'~').contains(&b) { char::from(b) } else { ' ' }).collect()
+    }
+
     /// The last lines, made safe to print.
     pub fn tail(&self) -> String {
-        let ring = self.0.lock().expect("nothing panics under this lock");
-        let text: String =
-            ring.iter().map(|&b| if b == b'\n' || (b' '..=b'~').contains(&b) { char::from(b) } else { ' ' }).collect();
-        drop(ring);
+        let text = self.text();
         let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         let shown = lines[lines.len().saturating_sub(LINES)..].join(" | ");
         shown[shown.len().saturating_sub(SHOWN)..].to_owned()

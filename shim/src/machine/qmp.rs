@@ -12,8 +12,8 @@ use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::{Mutex, broadcast, mpsc};
 
-/// Longest line taken, in bytes: `query-` answers of a machine with many disks stay below.
-pub const MAX_LINE: usize = 256 * 1024;
+/// Longest line taken, in bytes: `query-named-block-nodes` has about 2 KiB a disk, and there may be two thousand.
+pub const MAX_LINE: usize = 8 * 1024 * 1024;
 /// Time for one command: device hot-add under emulation takes tens of milliseconds.
 pub const COMMAND_TIME: Duration = Duration::from_secs(10);
 /// Events kept for a slow listener.
@@ -174,21 +174,27 @@ async fn read(stream: Arc<UnixStream>, answers: mpsc::Sender<Value>, events: bro
 struct TooLong;
 
 #[derive(Debug, Default)]
-struct Lines(Vec<u8>);
+struct Lines {
+    bytes: Vec<u8>,
+    /// So many hold no end of a line: they are not looked at again.
+    searched: usize,
+}
 
 impl Lines {
     fn push(&mut self, bytes: &[u8]) {
-        self.0.extend_from_slice(bytes);
+        self.bytes.extend_from_slice(bytes);
     }
     /// The next line that is JSON; others are skipped.
     fn next_line(&mut self) -> Result<Option<Value>, TooLong> {
-        while let Some(end) = self.0.iter().position(|&b| b == b'\n') {
-            let line: Vec<u8> = self.0.drain(..=end).collect();
+        while let Some(end) = self.bytes[self.searched..].iter().position(|&b| b == b'\n') {
+            let line: Vec<u8> = self.bytes.drain(..=self.searched + end).collect();
+            self.searched = 0;
             if let Ok(value) = serde_json::from_slice(&line) {
                 return Ok(Some(value));
             }
         }
-        if self.0.len() > MAX_LINE { Err(TooLong) } else { Ok(None) }
+        self.searched = self.bytes.len();
+        if self.bytes.len() > MAX_LINE { Err(TooLong) } else { Ok(None) }
     }
 }
 

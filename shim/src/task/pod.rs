@@ -271,6 +271,9 @@ impl Pod {
             }
         };
         let sandbox = self.sandbox.get_or_init(async || Arc::new(sandbox)).await.clone();
+        if let Err(error) = crate::inspect::serve(&self.socket, sandbox.clone()) {
+            tracing::warn!("administrators can't inspect this pod: {error:#}");
+        }
         tokio::spawn(self.clone().follow(sandbox, happenings));
         Ok(())
     }
