@@ -43,6 +43,9 @@ pub struct BoundarySpec {
     pub state: TenantState,
     /// What pods may say.
     pub pods: PodBoundary,
+    /// Who may reach the pods and whom they may reach; absent, the tenant itself and the cluster's DNS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<crate::Network>,
 }
 
 /// A Tenant, exactly.

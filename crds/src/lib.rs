@@ -9,6 +9,7 @@
 
 mod boundary;
 mod choice;
+mod network;
 mod node_runtime;
 mod sandbox_runtime;
 mod tenant;
@@ -16,6 +17,7 @@ mod tenant_rules;
 
 pub use boundary::*;
 pub use choice::*;
+pub use network::*;
 pub use node_runtime::*;
 pub use sandbox_runtime::*;
 pub use tenant::*;

@@ -71,6 +71,9 @@ pub struct TenantSpec {
     /// What the tenant may do at the Kubernetes API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api: Option<TenantApi>,
+    /// Who may reach the tenant's pods and whom they may reach; absent, the tenant itself and the cluster's DNS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<crate::Network>,
     /// What becomes of the namespaces when the Tenant is deleted; Retain if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_policy: Option<DeletionPolicy>,

@@ -81,8 +81,8 @@ impl Cache {
         });
         let (mut watches, all) = (Watches::new(), watcher::Config::default());
         let ours = watcher::Config::default().labels(&format!("{MANAGED_LABEL}={MANAGED}"));
-        watches.spawn(follow(cache.clone(), Api::all(client.clone()), all.clone(), (), tenants, |_, tenant: &Tenant| {
-            vec![Concern::Tenant(tenant.name_any())]
+        watches.spawn(follow(cache.clone(), Api::all(client.clone()), all.clone(), (), tenants, |before, tenant: &Tenant| {
+            concerned_tenants(before, tenant)
         }));
         watches.spawn(follow(
             cache.clone(),
@@ -179,6 +179,13 @@ impl Cache {
             Concern::AllSandboxes => self.sandboxes.state().iter().for_each(|one| self.sandbox_wakes.wake(one.name_any())),
         }
     }
+}
+
+/// A Tenant, and those that it named or names as peers: what both agreed to is in force for both.
+fn concerned_tenants(before: Option<&Tenant>, tenant: &Tenant) -> Vec<Concern> {
+    let peers = before.into_iter().chain([tenant]).filter_map(|tenant| tenant.spec.network.as_ref());
+    let names = peers.flat_map(|network| network.peers.iter().map(|peer| peer.tenant_name.clone()));
+    [tenant.name_any()].into_iter().chain(names).map(Concern::Tenant).collect()
 }
 
 /// The tenant that an object says it belongs to.

@@ -20,7 +20,7 @@ use crate::cache::Cache;
 use crate::conditions::{self, Findings};
 use crate::desired::namespace::Namespace;
 use crate::desired::resolve;
-use crate::desired::{Kind, Object, budget, namespace, tenant};
+use crate::desired::{Kind, Object, budget, namespace, network, tenant};
 
 /// Keeps a deleted Tenant until its grants are gone.
 pub const FINALIZER: &str = "freehold.dev/tenant";
@@ -95,6 +95,7 @@ pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Act
             findings.failed.push(error.to_string());
         }
     }
+    let wishes = network::wishes(context.cache.tenants.state().iter().map(AsRef::as_ref));
     let shares = usize::try_from(budget::max_namespaces(&tenant.spec)).unwrap_or(1);
     let mut rounds = Vec::new();
     for (index, namespace) in namespaces.iter().enumerate() {
@@ -107,8 +108,9 @@ pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Act
         if !has_share {
             findings.beyond.push(namespace.name.clone());
         }
-        let ground = namespace::ground(&tenant, &namespace.name, has_share);
-        let boundary = namespace::boundary(&tenant, namespace, &pods, has_share);
+        let network = network::resolve(&tenant, &namespace.name, &wishes);
+        let ground = namespace::ground(&tenant, &namespace.name, &network, has_share);
+        let boundary = namespace::boundary(&tenant, namespace, &pods, &network, has_share);
         ground.iter().chain([&boundary]).for_each(|object| {
             want(object);
         });

@@ -2,7 +2,7 @@
 //!
 //! The Boundary comes last, after the quota counts: it is what lets pods in.
 
-use freehold_crds::{BOUNDARY_NAME, BoundarySpec, OwnerClusterRole, PodBoundary, Tenant, TenantReference, TenantState};
+use freehold_crds::{BOUNDARY_NAME, BoundarySpec, Network, OwnerClusterRole, PodBoundary, Tenant, TenantReference, TenantState};
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
@@ -28,16 +28,16 @@ pub struct Namespace {
 }
 
 /// Everything but the Boundary: these may be written in any order.
-pub fn ground(tenant: &Tenant, namespace: &str, has_share: bool) -> Vec<Object> {
+pub fn ground(tenant: &Tenant, namespace: &str, network: &Network, has_share: bool) -> Vec<Object> {
     let name = tenant.name_any();
     let mut objects = bindings(tenant, namespace);
-    objects.extend(network::objects(&name, namespace));
+    objects.extend(network::objects(&name, namespace, network));
     objects.extend(budget::objects(&name, namespace, &tenant.spec, has_share));
     objects
 }
 
 /// The Boundary.
-pub fn boundary(tenant: &Tenant, namespace: &Namespace, pods: &PodBoundary, has_share: bool) -> Object {
+pub fn boundary(tenant: &Tenant, namespace: &Namespace, pods: &PodBoundary, network: &Network, has_share: bool) -> Object {
     let name = tenant.name_any();
     let spec = BoundarySpec {
         tenant: TenantReference {
@@ -49,6 +49,7 @@ pub fn boundary(tenant: &Tenant, namespace: &Namespace, pods: &PodBoundary, has_
         enforcement_mode: tenant.spec.enforcement_mode.unwrap_or_default(),
         state: if has_share { tenant.spec.state.unwrap_or_default() } else { TenantState::Cordoned },
         pods: pods.clone(),
+        network: (*network != Network::default()).then(|| network.clone()),
     };
     Object::of_tenant(Kind::Boundary, &name, Some(&namespace.name), BOUNDARY_NAME, json!({"spec": spec}))
 }
@@ -120,7 +121,7 @@ mod tests {
         let tenant = tenant("a", json!({"owners": [{"kind": "User", "name": "alice"}]}));
         let classes = ClassNames { default: None, allowed: vec!["freehold-microvm".to_owned()] };
         let pods = resolve::pods(&tenant.spec, &classes, Some("usual"));
-        let spec = |has_share| boundary(&tenant, &namespace(), &pods, has_share).document["spec"].clone();
+        let spec = |has_share| boundary(&tenant, &namespace(), &pods, &Network::default(), has_share).document["spec"].clone();
         assert_eq!(
             spec(true),
             json!({
@@ -133,14 +134,15 @@ mod tests {
                 },
             })
         );
-        crate::fixtures::is_typed(&boundary(&tenant, &namespace(), &pods, true));
+        crate::fixtures::is_typed(&boundary(&tenant, &namespace(), &pods, &Network::default(), true));
         assert_eq!(spec(false)["state"], "Cordoned");
     }
 
     #[test]
     fn the_ground_of_a_namespace() {
         let tenant = tenant("a", json!({"owners": [{"kind": "User", "name": "alice"}], "quota": {"hard": {"pods": "10"}}}));
-        let names: Vec<_> = ground(&tenant, "a-dev", true).into_iter().map(|object| (object.kind, object.name)).collect();
+        let names: Vec<_> =
+            ground(&tenant, "a-dev", &Network::default(), true).into_iter().map(|object| (object.kind, object.name)).collect();
         let expected = [
             (Kind::RoleBinding, "freehold-namespace-view"),
             (Kind::RoleBinding, "freehold-namespace-admin"),

@@ -109,8 +109,8 @@ mod tests {
                 uid: "2".to_owned(),
                 terminating: false,
             };
-            let made =
-                crate::desired::namespace::boundary(&tenant, &namespace, &pods(&tenant.spec, &runtimes.classes, None), true);
+            let pods = pods(&tenant.spec, &runtimes.classes, None);
+            let made = crate::desired::namespace::boundary(&tenant, &namespace, &pods, &freehold_crds::Network::default(), true);
             assert_eq!(made.document["spec"], preset.boundary, "{}", preset.name);
         }
     }
