@@ -29,6 +29,7 @@ const PROGRAMS: &[&str] = &[
     "freehold-runtime-installer",
     "freehold-shim",
     "freehold-guest",
+    "freehold-network-enforcer",
     "freehold-e2e",
     "xtask",
 ];

@@ -1,0 +1,166 @@
+//! The enforcer's program: watches, and keeps the table as it should be.
+//!
+//! The table stays when the program ends: a restart opens nothing and ends no connection. It goes with `remove`, and when
+//! the DaemonSet itself is gone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::{Parser, Subcommand};
+use freehold_network_enforcer::core::compile::compile;
+use freehold_network_enforcer::core::table::{TABLE, Table};
+use freehold_network_enforcer::core::{delta, render};
+use freehold_network_enforcer::metrics::Metrics;
+use freehold_network_enforcer::nft::{Nft, NftError};
+use freehold_network_enforcer::watch::Cache;
+use freehold_network_enforcer::{bridges, convert, links};
+use freehold_serve::{connections, health, logging, stop};
+use k8s_openapi::api::apps::v1::DaemonSet;
+use kube::{Api, Client};
+
+/// Least time between two transactions: changes that come together go together.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Time between looks at whether the table is still there: whoever flushes all rules of a node takes it away.
+const RECHECK: Duration = Duration::from_secs(5);
+/// Time to find out whether the DaemonSet is gone; short, because a node may be shutting down.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+#[derive(Debug, Parser)]
+#[command(about = "Enforces NetworkPolicies and tenants' boundaries on one node by nftables")]
+struct Arguments {
+    /// Name of this pod's node.
+    #[arg(long, env = "NODE_NAME", default_value = "")]
+    node_name: String,
+    /// How nft is started, split at spaces.
+    #[arg(long, default_value = "nft", value_delimiter = ' ')]
+    nft: Vec<String>,
+    /// Where health and metrics are served; this node only, so that no pod reads them.
+    #[arg(long, default_value = "127.0.0.1:9466")]
+    health_address: std::net::SocketAddr,
+    /// Namespace and name of the DaemonSet this runs for: when it is gone, so is the table.
+    #[arg(long)]
+    daemon_set: Option<String>,
+    #[command(subcommand)]
+    command: Option<Subcommands>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Subcommands {
+    /// Remove the table and end.
+    Remove,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    logging::init()?;
+    let arguments = Arguments::parse();
+    let nft = Nft { command: arguments.nft.clone() };
+    if matches!(arguments.command, Some(Subcommands::Remove)) {
+        return nft.apply(&render::remove()).await.context("the table could not be removed");
+    }
+    if arguments.node_name.is_empty() {
+        bail!("this node's name is not known; set NODE_NAME or --node-name");
+    }
+    let mut stop = stop::on_signals()?;
+    let (metrics, registry) = Metrics::new();
+    let readiness = health::Readiness::default();
+    let listener = tokio::net::TcpListener::bind(arguments.health_address)
+        .await
+        .with_context(|| format!("could not listen on {}", arguments.health_address))?;
+    let routes = connections::routes(health::routes(readiness.clone(), Arc::new(registry)));
+    let server = tokio::spawn(connections::serve(listener, routes, stop.clone()));
+    let client = Client::try_default().await.context("no way to the API server; set KUBECONFIG or run in a pod")?;
+    let work = async {
+        let (cache, mut watches) = Cache::start(&client).await.context("the first lists did not come")?;
+        tokio::select! {
+            outcome = enforce(&arguments, &nft, &cache, &metrics, &readiness) => outcome,
+            ended = watches.join_next() => bail!("a watch ended: {ended:?}"),
+        }
+    };
+    tokio::select! {
+        outcome = work => outcome?,
+        () = stop.wait() => farewell(&client, &nft, arguments.daemon_set.as_deref()).await,
+    }
+    server.await.context("the health server ended badly")
+}
+
+/// Keeps the table as it should be, for ever.
+async fn enforce(
+    arguments: &Arguments,
+    nft: &Nft,
+    cache: &Cache,
+    metrics: &Metrics,
+    readiness: &health::Readiness,
+) -> anyhow::Result<()> {
+    // What the kernel holds; not known after a start or a failure, and then replaced as a whole.
+    let mut held: Option<Table> = None;
+    loop {
+        let objects = cache.objects();
+        let node = objects.nodes.iter().find(|node| node.metadata.name.as_deref() == Some(&arguments.node_name));
+        let ranges = node.map(|node| convert::ranges(node)).unwrap_or_default();
+        let routes = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let links = links::links(&routes("/proc/net/route"), &routes("/proc/net/ipv6_route"), &ranges);
+        let blind = bridges::blind(&links);
+        let view = convert::view(&objects, &arguments.node_name, links);
+        metrics.know(view.pods.values().filter(|pod| pod.local).count(), view.policies.len());
+        let wanted = compile(&view);
+        match bring(nft, held.as_ref(), &wanted, metrics).await {
+            Ok(()) => {
+                held = Some(wanted);
+                metrics.see(blind.is_some());
+                if let Some(why) = &blind {
+                    tracing::error!(why, "pods on one bridge reach each other unseen");
+                }
+                readiness.set(blind.is_none());
+            }
+            Err(error) => {
+                tracing::error!(%error, "the table was not brought up to date; what stood there is in force");
+                readiness.set(false);
+                held = None;
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
+        let wait = if held.is_some() { RECHECK } else { Duration::from_secs(1) };
+        if tokio::time::timeout(wait, cache.changed.notified()).await.is_err()
+            && held.is_some()
+            && !nft.has_table(TABLE).await.unwrap_or(false)
+        {
+            tracing::warn!("the table is gone or was emptied; it is put back");
+            held = None;
+        }
+    }
+}
+
+/// From what the kernel holds to what it should hold.
+async fn bring(nft: &Nft, held: Option<&Table>, wanted: &Table, metrics: &Metrics) -> Result<(), NftError> {
+    let (kind, transaction) = match held {
+        None => ("whole", Some(render::replace(wanted))),
+        Some(held) => ("delta", delta::transaction(held, wanted)),
+    };
+    let Some(transaction) = transaction else { return Ok(()) };
+    let outcome = nft.apply(&transaction).await;
+    metrics.applied(kind, outcome.is_ok());
+    tracing::info!(kind, bytes = transaction.len(), ok = outcome.is_ok(), "transaction");
+    outcome
+}
+
+/// Removes the table if what this runs for is gone; in doubt it stays, which only closes.
+async fn farewell(client: &Client, nft: &Nft, daemon_set: Option<&str>) {
+    let Some((namespace, name)) = daemon_set.and_then(|text| text.split_once('/')) else { return };
+    let api: Api<DaemonSet> = Api::namespaced(client.clone(), namespace);
+    let gone = match tokio::time::timeout(FAREWELL, api.get_metadata_opt(name)).await {
+        Ok(Ok(found)) => found.is_none_or(|found| found.metadata.deletion_timestamp.is_some()),
+        Ok(Err(error)) => {
+            tracing::info!(%error, "whether the DaemonSet is gone is not known; the table stays");
+            false
+        }
+        Err(_) => false,
+    };
+    if gone {
+        match nft.apply(&render::remove()).await {
+            Ok(()) => tracing::info!("the DaemonSet is gone, and so is the table"),
+            Err(error) => tracing::error!(%error, "the table could not be removed; on the node: nft delete table inet {TABLE}"),
+        }
+    }
+}
