@@ -76,11 +76,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             eprintln!("bundle {} is in {}", bundle.version, bundle.folder.display());
             let mut made = bundle.folder.clone();
             if last >= Part::Archives {
-                build_static(
-                    &mut steps,
-                    "operator, webhook and runtime installer",
-                    &["freehold-operator", "freehold-webhook", "freehold-runtime-installer"],
-                )?;
+                build_static(&mut steps, "operator, webhook, runtime installer and network enforcer", archive::PROGRAMS)?;
                 made = archive::provide(&mut steps, &cache, &args.registry, &packages, &bundle)?;
             }
             keep_newest(&made)?;

@@ -1,4 +1,5 @@
-//! Container images as OCI archives: the operator, the webhook, the runtime installer with its bundle, and a test image.
+//! Container images as OCI archives: the operator, the webhook, the runtime installer with its bundle, the network enforcer
+//! with nft, and a test image.
 //!
 //! Input are static binaries and the bundle; output are archives that `ctr images import` or a registry client reads, and
 //! `images.json`, which says the name of each. All images carry one tag, derived from all their content, so that a
@@ -19,13 +20,17 @@ use oci_spec::image::{
 };
 use std::str::FromStr;
 
-use super::bundle::Bundle;
+use super::bundle::{self, Bundle};
 use super::packages::Packages;
 use super::{digest_of, digest_of_file, output_of, short, static_binary, write_whole};
 use crate::steps::Steps;
 
 /// Counted up when this module would make something else from the same input.
-const FORMAT: &str = "archives 1";
+const FORMAT: &str = "archives 2";
+
+/// The programs that get an image each.
+pub const PROGRAMS: &[&str] =
+    &["freehold-operator", "freehold-webhook", "freehold-runtime-installer", "freehold-network-enforcer"];
 
 /// The user of images that need no right on the node.
 const UNPRIVILEGED: &str = "65532:65532";
@@ -62,16 +67,24 @@ pub fn provide(steps: &mut Steps, cache: &Path, registry: &str, packages: &Packa
     };
     let mut installer = service("runtime-installer", "freehold-runtime-installer", "0:0");
     folder_entries(&bundle.folder, "bundle", &mut installer.content)?;
+    let mut enforcer = service("network-enforcer", "freehold-network-enforcer", "0:0");
+    let nft = steps.run("put nft and its libraries together", || bundle::program(cache, packages, "nftables", "usr/sbin/nft"))?;
+    folder_entries(&nft, "nft", &mut enforcer.content)?;
+    // Started through its own loader: the image has no other file system.
+    let loader = "--nft=/nft/lib/ld-linux-x86-64.so.2 --library-path /nft/lib /nft/bin/nft";
+    enforcer.entrypoint.push(loader.to_owned());
     let images = [
         service("operator", "freehold-operator", UNPRIVILEGED),
         service("webhook", "freehold-webhook", UNPRIVILEGED),
         installer,
+        enforcer,
         test_image(&busybox)?,
     ];
 
     // The bundle's version stands for its files; the binaries are counted one by one.
     let mut key = vec![FORMAT.to_owned(), registry.to_owned(), bundle.version.clone(), digest_of_file(&busybox)?];
-    for name in ["freehold-operator", "freehold-webhook", "freehold-runtime-installer"] {
+    key.push(nft.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default());
+    for name in PROGRAMS {
         key.push(digest_of_file(&static_binary(name))?);
     }
     let tag = short(&digest_of(&key.iter().map(String::as_bytes).collect::<Vec<_>>())).to_owned();

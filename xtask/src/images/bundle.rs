@@ -137,24 +137,14 @@ fn fill(folder: &Path, packages: &Packages) -> anyhow::Result<Vec<Package>> {
     // Empty on purpose: QEMU looks here for modules and finds none, instead of the node's.
     fs::create_dir_all(folder.join(LIBRARIES).join("modules")).context("could not create the folder of modules")?;
 
-    let index = library_index(packages);
-    let mut done = BTreeSet::new();
-    let mut names: Vec<String> = OPENED.iter().map(|&name| name.to_owned()).collect();
-    loop {
-        for name in std::mem::take(&mut names) {
-            if !done.insert(name.clone()) {
-                continue;
-            }
-            let found = index.get(&name);
-            let (package, library) = found.with_context(|| format!("{name} is needed, but no downloaded package holds it"))?;
-            copy(library, &folder.join(LIBRARIES).join(&name), true)?;
-            used.insert(package.clone());
-            open.push(library.clone());
-        }
-        let Some(file) = open.pop() else { break };
-        names = needed(&file)?;
-    }
+    let opened = OPENED.iter().map(|&name| name.to_owned()).collect();
+    libraries(packages, open, opened, &folder.join(LIBRARIES), &mut used)?;
 
+    copy_licences(packages, used, folder)
+}
+
+/// The licences of packages, and the packages.
+fn copy_licences(packages: &Packages, used: BTreeSet<String>, folder: &Path) -> anyhow::Result<Vec<Package>> {
     let mut from = Vec::new();
     for name in used {
         // A link to another package's folder of documentation is followed by hand: it leaves the package's own tree.
@@ -165,6 +155,53 @@ fn fill(folder: &Path, packages: &Packages) -> anyhow::Result<Vec<Package>> {
         from.push(packages.package(&name)?.clone());
     }
     Ok(from)
+}
+
+/// Copies the libraries that programs need, those of `names`, and what these need; adds the packages they come from.
+fn libraries(
+    packages: &Packages,
+    mut open: Vec<PathBuf>,
+    mut names: Vec<String>,
+    folder: &Path,
+    used: &mut BTreeSet<String>,
+) -> anyhow::Result<()> {
+    let index = library_index(packages);
+    let mut done = BTreeSet::new();
+    loop {
+        for name in std::mem::take(&mut names) {
+            if !done.insert(name.clone()) {
+                continue;
+            }
+            let found = index.get(&name);
+            let (package, library) = found.with_context(|| format!("{name} is needed, but no downloaded package holds it"))?;
+            copy(library, &folder.join(&name), true)?;
+            used.insert(package.clone());
+            open.push(library.clone());
+        }
+        let Some(file) = open.pop() else { return Ok(()) };
+        names = needed(&file)?;
+    }
+}
+
+/// One program of a package with its loader, libraries and licences, in a folder of the cache named by what it was made from:
+/// `bin/<program>`, `lib/`, `licences/`.
+pub fn program(cache: &Path, packages: &Packages, package: &str, path: &str) -> anyhow::Result<PathBuf> {
+    let mut key = vec![FORMAT.to_owned(), path.to_owned()];
+    key.extend(packages.all.iter().map(|package| package.sha256.clone()));
+    let key = digest_of(&key.iter().map(String::as_bytes).collect::<Vec<_>>());
+    let source = packages.file(package, path)?;
+    let name = source.file_name().context("a program without a name")?;
+    let folder = cache.join("programs").join(format!("{}-{}", name.to_string_lossy(), short(&key)));
+    let target = folder.join("bin").join(name);
+    // Copied last: a folder with the program is complete.
+    if target.exists() {
+        return Ok(folder);
+    }
+    let mut used = BTreeSet::from([package.to_owned()]);
+    libraries(packages, vec![source.clone()], Vec::new(), &folder.join("lib"), &mut used)?;
+    copy_licences(packages, used, &folder)?;
+    copy(&source, &target, true)?;
+    Ok(folder)
 }
 
 /// The copyright file of a package whose documentation is a link to that of another.
