@@ -9,7 +9,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ClassNames, EnforcementMode, ImageRules, PodSecurityLevel, TenantState, TolerationRule, UserNamespaces};
+use crate::{
+    ClassNames, EnforcementMode, ImageRules, PodSecurityLevel, ServiceType, TemplateViolations, TenantState, TolerationRule,
+    UserNamespaces,
+};
 
 /// What is in force in this namespace. Made by the operator from the Tenant; the floor's policies and the webhook judge by it.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -46,6 +49,26 @@ pub struct BoundarySpec {
     /// Who may reach the pods and whom they may reach; absent, the tenant itself and the cluster's DNS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<crate::Network>,
+    /// What Services may say.
+    #[serde(default)]
+    pub services: ServiceBoundary,
+    /// What Ingresses may say.
+    #[serde(default)]
+    pub ingress: IngressBoundary,
+    /// What claims of storage may say.
+    #[serde(default)]
+    pub storage: StorageBoundary,
+    /// What becomes of workloads whose pods could never run.
+    #[serde(default)]
+    pub template_violations: TemplateViolations,
+    /// Groups of custom resources that the tenant's people and programs may write: a group, or a prefix followed by `*`.
+    #[serde(default)]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 253)))]
+    pub custom_groups: Vec<String>,
+    /// The tenant's namespaces, oldest first, this one included: rights here may be given to their ServiceAccounts.
+    #[serde(default)]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 63)))]
+    pub siblings: Vec<String>,
 }
 
 /// A Tenant, exactly.
@@ -100,8 +123,59 @@ pub struct PodBoundary {
     #[serde(default)]
     #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
     pub extended_resources: Vec<String>,
+    /// DeviceClasses that claims may name: an exact name, or a prefix followed by `*`.
+    #[serde(default)]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
+    pub device_class_names: Vec<String>,
     /// Whom ServiceAccount tokens may be for, beside the API server.
     #[serde(default)]
     #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
     pub token_audiences: Vec<String>,
+}
+
+/// What Services may say.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceBoundary {
+    /// Types beside ClusterIP.
+    #[serde(default)]
+    #[schemars(length(max = 4))]
+    pub types: Vec<ServiceType>,
+    /// Classes of load balancers; where some are listed, a class must be named.
+    #[serde(default)]
+    pub load_balancer_class_names: ClassNames,
+    /// Hosts that an ExternalName may lead to: a name, or `*.` and a domain.
+    #[serde(default)]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 253)))]
+    pub external_names: Vec<String>,
+    /// Annotations by which load balancers and name servers are configured: a key, or a prefix followed by `*`.
+    #[serde(default)]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 316)))]
+    pub annotations: Vec<String>,
+}
+
+/// What Ingresses may say.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct IngressBoundary {
+    /// The IngressClasses they get and may name.
+    #[serde(default)]
+    pub class_names: ClassNames,
+    /// Hosts that they may serve: a name, or `*.` and a domain.
+    #[serde(default)]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 253)))]
+    pub hosts: Vec<String>,
+    /// Annotations by which controllers are configured, beside harmless ones: a key, or a prefix followed by `*`.
+    #[serde(default)]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 316)))]
+    pub annotations: Vec<String>,
+}
+
+/// What claims of storage may say.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct StorageBoundary {
+    /// The StorageClasses they get and may name.
+    #[serde(default)]
+    pub class_names: ClassNames,
 }

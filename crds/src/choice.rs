@@ -44,6 +44,16 @@ pub enum TenantState {
     Cordoned,
 }
 
+/// What becomes of a workload whose pods could never run.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TemplateViolations {
+    /// It is admitted with a warning; its pods are refused.
+    #[default]
+    Warn,
+    /// It is refused.
+    Deny,
+}
+
 /// A level of the Pod Security Standards.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PodSecurityLevel {
@@ -171,4 +181,29 @@ pub(crate) fn labels_schema(_: &mut schemars::SchemaGenerator) -> schemars::Sche
         "type": "object", "maxProperties": 16,
         "additionalProperties": {"type": "string", "maxLength": 63}
     })
+}
+
+/// Kinds of Services.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServiceType {
+    /// An address within the cluster; always allowed.
+    ClusterIP,
+    /// A port on every node.
+    NodePort,
+    /// An address from outside.
+    LoadBalancer,
+    /// A name that leads elsewhere.
+    ExternalName,
+}
+
+impl ServiceType {
+    /// As Services say it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ClusterIP => "ClusterIP",
+            Self::NodePort => "NodePort",
+            Self::LoadBalancer => "LoadBalancer",
+            Self::ExternalName => "ExternalName",
+        }
+    }
 }

@@ -103,8 +103,15 @@ mod tests {
                     "priorityClassNames": {"default": "normal", "allowed": ["normal"]}, "clusterPriorityClassName": "usual",
                     "schedulerNames": ["batch"], "nodeSelector": {"pool": "shared"},
                     "tolerations": [{"key": "spot", "operator": "Exists", "effect": "NoSchedule"}],
-                    "extendedResources": ["nvidia.com/*"], "tokenAudiences": ["vault"],
+                    "extendedResources": ["nvidia.com/*"], "deviceClassNames": ["gpu"], "tokenAudiences": ["vault"],
                 },
+                "services": {
+                    "types": ["LoadBalancer"], "loadBalancerClassNames": {"allowed": ["internal"]}, "externalNames": ["*.partner.example"],
+                    "annotations": ["metallb.io/*"],
+                },
+                "ingress": {"classNames": {"default": "nginx", "allowed": ["nginx"]}, "hosts": ["*.pay.example"], "annotations": []},
+                "storage": {"classNames": {"allowed": ["*"]}}, "templateViolations": "Deny", "customGroups": ["cert-manager.io"],
+                "siblings": ["a"],
             }
         });
         let read: Boundary = serde_json::from_value(boundary.clone()).unwrap();

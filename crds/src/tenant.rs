@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ClassNames, EnforcementMode, ImageRules, Quantities, TenantApi, TenantDevices, TenantNodes, TenantPodSecurity, TenantState,
+    ClassNames, EnforcementMode, ImageRules, Quantities, TemplateViolations, TenantApi, TenantDevices, TenantIngress,
+    TenantNodes, TenantPodSecurity, TenantServices, TenantState,
 };
 
 /// A tenant: owners, the namespaces they may make, and what they may use there. What is not said gets a default that is
@@ -53,6 +54,9 @@ pub struct TenantSpec {
     /// Whether the tenant takes new work; Active if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<TenantState>,
+    /// What becomes of workloads whose pods could never run; Warn if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template_violations: Option<TemplateViolations>,
     /// How much rights pods may have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_security: Option<TenantPodSecurity>,
@@ -68,6 +72,15 @@ pub struct TenantSpec {
     /// Devices and other extended resources that pods may use; none if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub devices: Option<TenantDevices>,
+    /// What Services may say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub services: Option<TenantServices>,
+    /// What Ingresses may say; no host may be served if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingress: Option<TenantIngress>,
+    /// StorageClasses that claims get and may name; any if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_classes: Option<ClassNames>,
     /// What the tenant may do at the Kubernetes API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api: Option<TenantApi>,

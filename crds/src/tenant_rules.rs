@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{PodSecurityLevel, TolerationRule, UserNamespaces};
+use crate::{ClassNames, PodSecurityLevel, ServiceType, TolerationRule, UserNamespaces};
 
 /// How much rights pods may have.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
@@ -45,6 +45,10 @@ pub struct TenantDevices {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
     pub extended_resources: Option<Vec<String>>,
+    /// DeviceClasses that claims may name: an exact name, or a prefix followed by `*`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
+    pub device_classes: Option<Vec<String>>,
 }
 
 /// What the tenant may do at the Kubernetes API.
@@ -55,4 +59,50 @@ pub struct TenantApi {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
     pub token_audiences: Option<Vec<String>>,
+    /// Groups of custom resources that the tenant's people and programs may write: a group, or a prefix followed by `*`. The
+    /// controllers behind them act for whoever writes there, so each is a decision of the platform team.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 253)))]
+    pub allowed_groups: Option<Vec<String>>,
+}
+
+/// What Services may say.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantServices {
+    /// Types beside ClusterIP; none if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4))]
+    pub types: Option<Vec<ServiceType>>,
+    /// Classes of load balancers; if absent, only that of the cluster, which a Service does not name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_balancer_classes: Option<ClassNames>,
+    /// Hosts that an ExternalName may lead to: a name, or `*.` and a domain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 253)))]
+    pub external_names: Option<Vec<String>>,
+    /// Annotations by which load balancers and name servers are configured: a key, or a prefix followed by `*`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 316)))]
+    pub annotations: Option<Vec<String>>,
+}
+
+/// What Ingresses may say.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantIngress {
+    /// IngressClasses that Ingresses get and may name; if absent, only that of the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classes: Option<ClassNames>,
+    /// Hosts that they may serve: a name, or `*.` and a domain. Give a host to one tenant only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(max = 32),
+        inner(length(min = 1, max = 253), regex(pattern = r"^([*]\.)?[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))
+    )]
+    pub hosts: Option<Vec<String>>,
+    /// Annotations by which controllers are configured, beside harmless ones: a key, or a prefix followed by `*`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 316)))]
+    pub annotations: Option<Vec<String>>,
 }

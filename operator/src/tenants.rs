@@ -89,7 +89,8 @@ pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Act
     let mut wanted: HashSet<(Kind, Option<String>, String)> = HashSet::new();
     let mut want = |object: &Object| wanted.insert((object.kind, object.namespace.clone(), object.name.clone()));
 
-    for grant in tenant::grants(&tenant) {
+    let siblings: Vec<String> = namespaces.iter().filter(|one| !one.terminating).map(|one| one.name.clone()).collect();
+    for grant in tenant::grants(&tenant).into_iter().chain(tenant::members(&name, &siblings)) {
         want(&grant);
         if let Err(error) = context.scribe.put(&context.cache, &grant).await {
             findings.failed.push(error.to_string());
@@ -110,7 +111,7 @@ pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Act
         }
         let network = network::resolve(&tenant, &namespace.name, &wishes);
         let ground = namespace::ground(&tenant, &namespace.name, &network, has_share);
-        let boundary = namespace::boundary(&tenant, namespace, &pods, &network, has_share);
+        let boundary = namespace::boundary(&tenant, namespace, &pods, &network, &siblings, has_share);
         ground.iter().chain([&boundary]).for_each(|object| {
             want(object);
         });
@@ -262,6 +263,11 @@ async fn release(tenant: &Tenant, context: &Context) -> Result<Action, Error> {
             tell(tenant, findings, context).await?;
             return Ok(Action::requeue(RETRY));
         }
+    }
+    // Only a name is needed to take the mark away.
+    let members = tenant::members(&name, std::slice::from_ref(&name));
+    if let Some((kind, live)) = members.and_then(|members| Some((members.kind, context.cache.live(&members)?))) {
+        context.scribe.remove(kind, &live).await?;
     }
     let finalizers = tenant.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER).cloned().collect();
     set_finalizers(tenant, finalizers, context).await?;

@@ -10,7 +10,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// The files of cases.
-const FILES: &[(&str, &str)] = &[("pods.yaml", include_str!("../cases/pods.yaml"))];
+const FILES: &[(&str, &str)] = &[
+    ("pods.yaml", include_str!("../cases/pods.yaml")),
+    ("workloads.yaml", include_str!("../cases/workloads.yaml")),
+    ("services.yaml", include_str!("../cases/services.yaml")),
+    ("storage.yaml", include_str!("../cases/storage.yaml")),
+    ("rights.yaml", include_str!("../cases/rights.yaml")),
+    ("system.yaml", include_str!("../cases/system.yaml")),
+];
 const BOUNDARIES: &str = include_str!("../cases/boundaries.yaml");
 const ROWS: &str = include_str!("../cases/rows.yaml");
 
@@ -88,6 +95,8 @@ pub struct Case {
     pub completed: bool,
     /// Whether the floor refuses it too.
     pub floor: bool,
+    /// Whether the webhook has rules for it.
+    pub rules: bool,
     /// What a live API server says.
     pub live: Live,
 }
@@ -95,12 +104,14 @@ pub struct Case {
 /// A kind of objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resource {
-    /// `v1`, `apps/v1`.
+    /// `v1`, `apps/v1`; of the resource, not of what a subresource takes.
     pub api_version: String,
     /// `Pod`.
     pub kind: String,
     /// `pods`.
     pub plural: String,
+    /// Whether it is a kind of the cluster.
+    pub cluster: bool,
 }
 
 impl Resource {
@@ -121,6 +132,14 @@ struct Area {
     container: Value,
     #[serde(default)]
     shapes: BTreeMap<String, Value>,
+    /// The floor alone judges this kind: the webhook is not asked.
+    #[serde(default)]
+    floor_only: bool,
+    /// Version of the resource, where a subresource takes an object of another group.
+    on: Option<String>,
+    /// No kind of a namespace.
+    #[serde(default)]
+    cluster: bool,
     cases: Vec<Entry>,
 }
 
@@ -148,6 +167,7 @@ struct Entry {
     #[serde(default)]
     completed: bool,
     floor: Option<bool>,
+    rules: Option<bool>,
     #[serde(default)]
     live: Live,
 }
@@ -196,11 +216,20 @@ pub fn rows() -> Vec<Row> {
 /// # Panics
 /// As [`presets`].
 pub fn all() -> Vec<Case> {
-    FILES.iter().flat_map(|(name, text)| area(parse(name, text))).collect()
+    let documents = FILES.iter().flat_map(|(name, text)| {
+        serde_yaml::Deserializer::from_str(text)
+            .map(move |document| Area::deserialize(document).unwrap_or_else(|error| panic!("policy/cases/{name}: {error}")))
+    });
+    documents.flat_map(area).collect()
 }
 
 fn area(area: Area) -> Vec<Case> {
-    let resource = Resource { api_version: area.api_version.clone(), kind: area.kind.clone(), plural: area.resource.clone() };
+    let resource = Resource {
+        api_version: area.on.clone().unwrap_or_else(|| area.api_version.clone()),
+        kind: area.kind.clone(),
+        plural: area.resource.clone(),
+        cluster: area.cluster,
+    };
     let mut base = json!({"apiVersion": area.api_version, "kind": area.kind});
     json_patch::merge(&mut base, &area.object);
     let mut cases = Vec::new();
@@ -224,6 +253,7 @@ fn area(area: Area) -> Vec<Case> {
             observed: entry.observed.clone(),
             completed: entry.completed,
             floor: entry.floor.unwrap_or(true),
+            rules: entry.rules.unwrap_or(!area.floor_only),
             live: entry.live,
         };
         let Some(content) = &entry.container else {

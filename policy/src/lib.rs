@@ -6,19 +6,25 @@
 //! a room of its own so that a rule is tested in microseconds, and so that the floor's ValidatingAdmissionPolicies can be
 //! held against the very same tables (`tests/`).
 //!
-//! Not here yet: Services, network, storage, ingress and quota arithmetic.
+//! Not here yet: network and quota arithmetic.
 
 #[cfg(feature = "cases")]
 pub mod cases;
+pub mod device_claims;
 pub mod devices;
 pub mod host_access;
 pub mod images;
+pub mod ingresses;
 pub mod namespaces;
+pub mod objects;
 pub mod placement;
 pub mod pods;
 pub mod priority;
 pub mod restricted;
+pub mod role_bindings;
 pub mod runtime_class;
+pub mod services;
+pub mod storage;
 pub mod tokens;
 pub mod view;
 
@@ -98,6 +104,14 @@ pub fn listed(allowed: &[String], name: &str) -> bool {
     allowed.iter().any(|entry| match entry.strip_suffix('*') {
         Some(start) => name.starts_with(start),
         None => entry == name,
+    })
+}
+
+/// Whether a host is in a list of hosts and of `*.` with a domain, which has every host below it.
+pub fn host_listed(allowed: &[String], host: &str) -> bool {
+    allowed.iter().any(|entry| match entry.strip_prefix('*') {
+        Some(domain) => domain.starts_with('.') && host.ends_with(domain),
+        None => entry == host,
     })
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use freehold_crds::BoundarySpec;
 use freehold_policy::cases::{self, Case, NAMESPACE};
+use freehold_policy::objects::{self, Object};
 use freehold_policy::{Decision, Phase, pods};
 use serde_json::Value;
 
@@ -16,7 +17,13 @@ fn decode<T: serde::de::DeserializeOwned>(value: &Value) -> T {
 fn decide(case: &Case, boundary: &BoundarySpec, phase: Phase, object: &Value) -> Decision {
     match case.resource.kind.as_str() {
         "Pod" => pods::check(boundary, NAMESPACE, phase, case.old.as_ref().map(decode).as_ref(), &decode(object)),
-        kind => panic!("no rules for {kind}"),
+        _ => {
+            let (group, _) = case.resource.group_version();
+            let kind = objects::kind(group, &case.resource.plural).unwrap_or_else(|| panic!("no rules for {:?}", case.resource));
+            let read =
+                |object: &Value| Object::read(kind, &object.to_string()).unwrap_or_else(|error| panic!("{error}: {object}"));
+            objects::check(boundary, NAMESPACE, phase, case.old.as_ref().map(read).as_ref(), &read(object))
+        }
     }
 }
 
@@ -24,8 +31,8 @@ fn fields(denials: &[freehold_policy::Denial]) -> Vec<String> {
     denials.iter().map(|denial| denial.field.clone()).collect()
 }
 
-/// What is wrong with one case; empty if nothing.
-fn faults(case: &Case, boundary: &Value) -> Vec<String> {
+/// What is wrong with the rules' answers to one case; empty if nothing.
+fn faults_of_rules(case: &Case, boundary: &Value) -> Vec<String> {
     let mut faults = Vec::new();
     let spec: BoundarySpec = decode(boundary);
     let decision = decide(case, &spec, Phase::Judge, &case.object);
@@ -61,12 +68,18 @@ fn faults(case: &Case, boundary: &Value) -> Vec<String> {
     if completed.message().contains("team-b") || decision.message().contains("team-b") {
         faults.push(format!("the message names another tenant: {}", decision.message()));
     }
+    faults
+}
+
+/// What is wrong with one case; empty if nothing.
+fn faults(case: &Case, boundary: &Value) -> Vec<String> {
+    let mut faults = if case.rules { faults_of_rules(case, boundary) } else { Vec::new() };
     let (group, _) = case.resource.group_version();
     let refused = floor::refusals(&floor::Request {
         group: group.to_owned(),
         resource: case.resource.plural.clone(),
         subresource: case.subresource.clone().unwrap_or_default(),
-        namespace: NAMESPACE.to_owned(),
+        namespace: if case.resource.cluster { String::new() } else { NAMESPACE.to_owned() },
         object: case.object.clone(),
         old: case.old.clone(),
         params: Some(serde_json::json!({"spec": boundary})),

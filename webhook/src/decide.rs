@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use freehold_crds::{BOUNDARY_NAME, BoundarySpec};
 use freehold_policy::namespaces::{self, Question, Requester};
-use freehold_policy::{Decision, Denial, Phase, TENANT_LABEL, pods, view};
+use freehold_policy::{Decision, Denial, Phase, TENANT_LABEL, objects, pods, view};
 
 use crate::review::{Answer, Review, Subject};
 
@@ -71,7 +71,7 @@ pub struct RequesterAnswers {
 pub fn need(review: &Review) -> Need {
     match &review.subject {
         Subject::Ending | Subject::Foreign => Need::Nothing,
-        Subject::Pod { namespace, .. } => Need::Boundary(namespace.clone()),
+        Subject::Pod { namespace, .. } | Subject::Object { namespace, .. } => Need::Boundary(namespace.clone()),
         Subject::Namespace { old, new } => {
             let tenant = |namespace: &view::Namespace| namespace.metadata.labels.get(TENANT_LABEL).cloned();
             let before = old.as_ref().and_then(tenant);
@@ -98,15 +98,29 @@ pub fn decide(phase: Phase, review: &Review, found: Found) -> Answer {
         (Subject::Pod { namespace, old, new }, Found::Bounds(Bounds::Found(boundary))) => {
             answer("pod", pods::check(&boundary, namespace, phase, old.as_deref(), new))
         }
-        (Subject::Pod { namespace, .. }, Found::Bounds(Bounds::Missing { tenant })) => Answer::refuse(
-            "unbounded",
-            403,
-            format!(
-                "namespace {namespace} of tenant {tenant} has no Boundary named {BOUNDARY_NAME} that fits it yet, so nothing may run in \
-                 it: a new namespace is ready within seconds; if this stays, ask the platform team to look at `kubectl describe tenant {tenant}`"
-            ),
-        ),
-        (Subject::Pod { .. } | Subject::Namespace { .. } | Subject::Foreign, _) => Answer::pass("foreign"),
+        (Subject::Object { kind, namespace, old, new }, Found::Bounds(Bounds::Found(boundary))) => {
+            answer(kind, objects::check(&boundary, namespace, phase, old.as_deref(), new))
+        }
+        // Of a workload there is only something to tell, and in a namespace that goes the Boundary may go before a finalizer does.
+        (Subject::Object { new, old, .. }, Found::Bounds(Bounds::Missing { .. }))
+            if old.is_some() || matches!(**new, objects::Object::Workload(_)) =>
+        {
+            Answer::pass("unbounded")
+        }
+        (Subject::Pod { old: Some(_), .. }, Found::Bounds(Bounds::Missing { .. })) => Answer::pass("unbounded"),
+        (Subject::Pod { namespace, .. } | Subject::Object { namespace, .. }, Found::Bounds(Bounds::Missing { tenant })) => {
+            Answer::refuse(
+                "unbounded",
+                403,
+                format!(
+                    "namespace {namespace} of tenant {tenant} has no Boundary named {BOUNDARY_NAME} that fits it yet, so nothing may run in \
+                 it or lead to it: a new namespace is ready within seconds; if this stays, ask the platform team to look at `kubectl describe tenant {tenant}`"
+                ),
+            )
+        }
+        (Subject::Pod { .. } | Subject::Object { .. } | Subject::Namespace { .. } | Subject::Foreign, _) => {
+            Answer::pass("foreign")
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use freehold_policy::objects::{self, Object};
 use freehold_policy::view::{Namespace, Pod};
 use k8s_openapi::ByteString;
 use serde::{Deserialize, Serialize};
@@ -49,6 +50,17 @@ pub enum Subject {
         /// After.
         new: Box<Pod>,
     },
+    /// Another object of a namespace that has rules.
+    Object {
+        /// Its kind.
+        kind: &'static str,
+        /// The namespace it is in.
+        namespace: String,
+        /// Before.
+        old: Option<Box<Object>>,
+        /// After.
+        new: Box<Object>,
+    },
     /// An object that is being deleted: finalizers must always be able to go.
     Ending,
     /// Nothing that we judge.
@@ -72,6 +84,7 @@ impl Review {
         match self.subject {
             Subject::Namespace { .. } => "Namespace",
             Subject::Pod { .. } => "Pod",
+            Subject::Object { kind, .. } => kind,
             Subject::Ending => "Ending",
             Subject::Foreign => "Other",
         }
@@ -161,12 +174,23 @@ fn subject(request: &Request) -> serde_json::Result<Subject> {
     let names = (group.as_str(), version.as_str(), resource.as_str(), request.sub_resource.as_deref().unwrap_or_default());
     let update = request.operation == "UPDATE";
     let old = request.old_object.filter(|_| update);
+    let sub_resource = names.3;
+    let other = objects::kind(group, resource).filter(|_| sub_resource.is_empty());
     match names {
+        _ if other.is_some() => {}
         ("", "v1", "namespaces", _) | ("", "v1", "pods", "" | "ephemeralcontainers" | "resize") => {}
         _ => return Ok(Subject::Foreign),
     }
     if serde_json::from_str::<Ending>(object.get())?.metadata.deletion_timestamp.is_some() {
         return Ok(Subject::Ending);
+    }
+    if let Some(kind) = other {
+        return Ok(Subject::Object {
+            kind,
+            namespace: request.namespace.clone().unwrap_or_default(),
+            old: old.map(|old| Object::read(kind, old.get()).map(Box::new)).transpose()?,
+            new: Box::new(Object::read(kind, object.get())?),
+        });
     }
     Ok(match resource.as_str() {
         "namespaces" => Subject::Namespace {

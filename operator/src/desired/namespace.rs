@@ -7,12 +7,15 @@ use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
 use super::tenant::{cluster_role, subject};
-use super::{Kind, Object, budget, network};
+use super::{Kind, Object, budget, network, resolve};
 
 /// ClusterRole of the chart for every owner: see the Namespace and its Boundary.
 pub const VIEW_ROLE: &str = "freehold-namespace-view";
 /// ClusterRole of the chart for owners with `admin`: change and delete the Namespace itself.
 pub const ADMIN_ROLE: &str = "freehold-namespace-admin";
+
+/// Namespaces that a Boundary names; each new one is written to all of them.
+pub const MAX_SIBLINGS: usize = 64;
 
 /// A namespace of a tenant, as far as it matters here.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,7 +40,14 @@ pub fn ground(tenant: &Tenant, namespace: &str, network: &Network, has_share: bo
 }
 
 /// The Boundary.
-pub fn boundary(tenant: &Tenant, namespace: &Namespace, pods: &PodBoundary, network: &Network, has_share: bool) -> Object {
+pub fn boundary(
+    tenant: &Tenant,
+    namespace: &Namespace,
+    pods: &PodBoundary,
+    network: &Network,
+    siblings: &[String],
+    has_share: bool,
+) -> Object {
     let name = tenant.name_any();
     let spec = BoundarySpec {
         tenant: TenantReference {
@@ -50,8 +60,24 @@ pub fn boundary(tenant: &Tenant, namespace: &Namespace, pods: &PodBoundary, netw
         state: if has_share { tenant.spec.state.unwrap_or_default() } else { TenantState::Cordoned },
         pods: pods.clone(),
         network: (*network != Network::default()).then(|| network.clone()),
+        services: resolve::services(&tenant.spec),
+        ingress: resolve::ingress(&tenant.spec),
+        storage: resolve::storage(&tenant.spec),
+        template_violations: tenant.spec.template_violations.unwrap_or_default(),
+        custom_groups: tenant.spec.api.clone().and_then(|api| api.allowed_groups).unwrap_or_default(),
+        siblings: named(siblings, &namespace.name),
     };
     Object::of_tenant(Kind::Boundary, &name, Some(&namespace.name), BOUNDARY_NAME, json!({"spec": spec}))
+}
+
+/// The siblings that a Boundary names: the oldest, and in any case the namespace itself.
+fn named(siblings: &[String], own: &str) -> Vec<String> {
+    let mut names: Vec<String> = siblings.iter().take(MAX_SIBLINGS).cloned().collect();
+    if !names.iter().any(|name| name == own) {
+        names.truncate(MAX_SIBLINGS - 1);
+        names.push(own.to_owned());
+    }
+    names
 }
 
 /// The owners' roles inside the namespace: one binding a role, none for a role that no owner has.
@@ -81,7 +107,6 @@ fn bindings(tenant: &Tenant, namespace: &str) -> Vec<Object> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::desired::resolve;
     use crate::fixtures::{is_typed, tenant};
     use freehold_crds::ClassNames;
 
@@ -121,7 +146,9 @@ mod tests {
         let tenant = tenant("a", json!({"owners": [{"kind": "User", "name": "alice"}]}));
         let classes = ClassNames { default: None, allowed: vec!["freehold-microvm".to_owned()] };
         let pods = resolve::pods(&tenant.spec, &classes, Some("usual"));
-        let spec = |has_share| boundary(&tenant, &namespace(), &pods, &Network::default(), has_share).document["spec"].clone();
+        let spec = |has_share| {
+            boundary(&tenant, &namespace(), &pods, &Network::default(), &["a-dev".to_owned()], has_share).document["spec"].clone()
+        };
         assert_eq!(
             spec(true),
             json!({
@@ -130,11 +157,14 @@ mod tests {
                 "pods": {
                     "runtimeClassNames": {"allowed": ["freehold-microvm"]}, "securityLevel": "Baseline", "userNamespaces": "Optional",
                     "images": {}, "priorityClassNames": {"allowed": ["usual"]}, "clusterPriorityClassName": "usual",
-                    "schedulerNames": [], "nodeSelector": {}, "tolerations": [], "extendedResources": [], "tokenAudiences": [],
+                    "schedulerNames": [], "nodeSelector": {}, "tolerations": [], "extendedResources": [], "deviceClassNames": [], "tokenAudiences": [],
                 },
+                "services": {"types": [], "loadBalancerClassNames": {"allowed": []}, "externalNames": [], "annotations": []},
+                "ingress": {"classNames": {"allowed": ["*"]}, "hosts": [], "annotations": []},
+                "storage": {"classNames": {"allowed": ["*"]}}, "templateViolations": "Warn", "customGroups": [], "siblings": ["a-dev"],
             })
         );
-        crate::fixtures::is_typed(&boundary(&tenant, &namespace(), &pods, &Network::default(), true));
+        crate::fixtures::is_typed(&boundary(&tenant, &namespace(), &pods, &Network::default(), &[], true));
         assert_eq!(spec(false)["state"], "Cordoned");
     }
 

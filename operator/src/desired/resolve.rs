@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use freehold_crds::{ClassNames, PodBoundary, TenantSpec};
+use freehold_crds::{ClassNames, IngressBoundary, PodBoundary, ServiceBoundary, StorageBoundary, TenantSpec};
 
 /// The SandboxRuntime of a Tenant that names none.
 pub const DEFAULT_RUNTIME: &str = "microvm";
@@ -54,8 +54,40 @@ pub fn pods(spec: &TenantSpec, classes: &ClassNames, usual: Option<&str>) -> Pod
         node_selector: nodes.selector.unwrap_or_default(),
         tolerations: nodes.tolerations.unwrap_or_default(),
         extended_resources: spec.devices.clone().and_then(|devices| devices.extended_resources).unwrap_or_default(),
+        device_class_names: spec.devices.clone().and_then(|devices| devices.device_classes).unwrap_or_default(),
         token_audiences: spec.api.clone().and_then(|api| api.token_audiences).unwrap_or_default(),
     }
+}
+
+/// Any class: of kinds where the cluster's own choice harms nobody.
+fn any() -> ClassNames {
+    ClassNames { default: None, allowed: vec!["*".to_owned()] }
+}
+
+/// What its Boundaries say about Services.
+pub fn services(spec: &TenantSpec) -> ServiceBoundary {
+    let services = spec.services.clone().unwrap_or_default();
+    ServiceBoundary {
+        types: services.types.unwrap_or_default(),
+        load_balancer_class_names: services.load_balancer_classes.unwrap_or_default(),
+        external_names: services.external_names.unwrap_or_default(),
+        annotations: services.annotations.unwrap_or_default(),
+    }
+}
+
+/// What its Boundaries say about Ingresses: any class, since the hosts are what counts, and no host.
+pub fn ingress(spec: &TenantSpec) -> IngressBoundary {
+    let ingress = spec.ingress.clone().unwrap_or_default();
+    IngressBoundary {
+        class_names: ingress.classes.unwrap_or_else(any),
+        hosts: ingress.hosts.unwrap_or_default(),
+        annotations: ingress.annotations.unwrap_or_default(),
+    }
+}
+
+/// What its Boundaries say about storage.
+pub fn storage(spec: &TenantSpec) -> StorageBoundary {
+    StorageBoundary { class_names: spec.storage_classes.clone().unwrap_or_else(any) }
 }
 
 #[cfg(test)]
@@ -109,8 +141,14 @@ mod tests {
                 uid: "2".to_owned(),
                 terminating: false,
             };
-            let pods = pods(&tenant.spec, &runtimes.classes, None);
-            let made = crate::desired::namespace::boundary(&tenant, &namespace, &pods, &freehold_crds::Network::default(), true);
+            let made = crate::desired::namespace::boundary(
+                &tenant,
+                &namespace,
+                &pods(&tenant.spec, &runtimes.classes, None),
+                &freehold_crds::Network::default(),
+                &["team-a-dev".to_owned(), "team-a-ci".to_owned()],
+                true,
+            );
             assert_eq!(made.document["spec"], preset.boundary, "{}", preset.name);
         }
     }

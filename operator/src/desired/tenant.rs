@@ -15,6 +15,22 @@ pub const OWNER_ROLE: &str = "freehold-owner";
 /// The API group of roles and their subjects.
 pub const RBAC_GROUP: &str = "rbac.authorization.k8s.io";
 
+/// ClusterRole of the chart, bound across the cluster: the verb that marks the tenants' own programs like owners.
+pub const MEMBER_ROLE: &str = "freehold-member";
+
+/// The binding of [`MEMBER_ROLE`] for one Tenant.
+pub fn members_name(tenant: &str) -> String {
+    format!("freehold-members-{tenant}")
+}
+
+/// The mark on all ServiceAccounts of the Tenant's namespaces; None while it has none.
+pub fn members(tenant: &str, namespaces: &[String]) -> Option<Object> {
+    let group = |namespace: &String| json!({"kind": "Group", "apiGroup": RBAC_GROUP, "name": format!("system:serviceaccounts:{namespace}")});
+    let subjects: Vec<Value> = namespaces.iter().map(group).collect();
+    let body = json!({"roleRef": cluster_role(MEMBER_ROLE), "subjects": subjects});
+    (!subjects.is_empty()).then(|| Object::of_tenant(Kind::ClusterRoleBinding, tenant, None, &members_name(tenant), body))
+}
+
 /// The role, and its binding, for one Tenant.
 pub fn own_name(tenant: &str) -> String {
     format!("freehold-tenant-{tenant}")
@@ -59,6 +75,15 @@ pub fn grants(tenant: &Tenant) -> Vec<Object> {
 mod tests {
     use super::*;
     use crate::fixtures::tenant;
+
+    #[test]
+    fn programs_of_the_tenant_are_marked() {
+        assert_eq!(members("team-a", &[]), None);
+        let marked = members("team-a", &["team-a-dev".to_owned()]).unwrap();
+        assert_eq!(marked.document["subjects"][0]["name"], "system:serviceaccounts:team-a-dev");
+        assert_eq!(marked.document["roleRef"]["name"], "freehold-member");
+        crate::fixtures::is_typed(&marked);
+    }
 
     #[test]
     fn owners_may_see_and_own_their_tenant_only() {

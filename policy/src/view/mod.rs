@@ -4,8 +4,10 @@
 //! and not k8s-openapi's because a rule needs a twentieth of a pod, and because a field that a rule reads should be seen
 //! here. Names and nesting are exactly the API's. JSON `null` counts as absent, as for the API server.
 
+mod objects;
 mod pod;
 
+pub use objects::*;
 pub use pod::*;
 
 use std::collections::BTreeMap;

@@ -68,10 +68,20 @@ fn matches(policy: &Value, request: &Request) -> bool {
         format!("{}/{}", request.resource, request.subresource)
     };
     let operation = if request.old.is_some() { "UPDATE" } else { "CREATE" };
-    let has = |list: &Value, name: &str| items(list).iter().any(|one| one == name || one == "*" || one == "*/*");
-    items(&policy["spec"]["matchConstraints"]["resourceRules"]).iter().any(|rule| {
-        has(&rule["apiGroups"], &request.group) && has(&rule["resources"], &named) && has(&rule["operations"], operation)
-    })
+    let has = |list: &Value, name: &str| {
+        let subresource = name.split_once('/').map(|(_, sub)| format!("*/{sub}"));
+        let any = |one: &str| one == "*/*" || (one == "*" && subresource.is_none()) || subresource.as_deref() == Some(one);
+        items(list).iter().filter_map(Value::as_str).any(|one| one == name || any(one))
+    };
+    let scope = if request.namespace.is_empty() { "Cluster" } else { "Namespaced" };
+    let fits = |rule: &Value| {
+        has(&rule["apiGroups"], &request.group)
+            && has(&rule["resources"], &named)
+            && has(&rule["operations"], operation)
+            && [scope, "*"].contains(&rule["scope"].as_str().unwrap_or("*"))
+    };
+    let constraints = &policy["spec"]["matchConstraints"];
+    items(&constraints["resourceRules"]).iter().any(fits) && !items(&constraints["excludeResourceRules"]).iter().any(fits)
 }
 
 fn to_cel(value: &Value) -> Cel {
@@ -84,10 +94,6 @@ fn to_cel(value: &Value) -> Cel {
         Value::Object(members) => {
             let mut map = HashMap::new();
             for (key, value) in members {
-                // A word that CEL reserves is written in underscores by the API server.
-                if key == "namespace" {
-                    map.insert(Key::String(Arc::new("__namespace__".to_owned())), to_cel(value));
-                }
                 map.insert(Key::String(Arc::new(key.clone())), to_cel(value));
             }
             Cel::Map(Map { map: Arc::new(map) })
