@@ -1,5 +1,5 @@
 # The commands for a newcomer; the rest is in scripts/ and `cargo xtask --help`.
-.PHONY: help demo demo-down test conformance conformance-full
+.PHONY: help crash demo demo-down test
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
 
@@ -12,8 +12,5 @@ demo-down: ## removes everything that the demo started
 test: ## sets up what is missing and passes every gate
 	@scripts/test
 
-conformance: ## upstream's NodeConformance specs on runc and in machines, compared in docs/conformance.md; takes up where it ended
-	@scripts/conformance node
-
-conformance-full: ## the same with the serial, slow and disruptive ones
-	@scripts/conformance full
+crash: ## kills every part of a pod in every state of its life, and writes docs/crash-matrix.md
+	@scripts/preflight --root && scripts/crash docs/crash-matrix.md

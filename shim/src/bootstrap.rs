@@ -202,6 +202,7 @@ async fn serve(flags: &Flags) -> anyhow::Result<()> {
     pod.over.notified().await;
     tokio::time::sleep(FAREWELL).await;
     pod.kill_machine();
+    crate::rootfs::layers::abandon();
     let _ = std::fs::remove_file(&socket);
     let _ = std::fs::remove_file(crate::inspect::socket(&socket));
     Ok(())

@@ -28,6 +28,8 @@ pub struct Record {
     pub cgroups: Vec<PathBuf>,
     /// The task service's socket.
     pub socket: PathBuf,
+    /// Where a layer may have been under conversion.
+    pub layers: PathBuf,
 }
 
 impl Record {
@@ -58,6 +60,7 @@ impl Record {
             let _ = rustix::event::poll(&mut fds, Some(&time)); // gone, or as dead as it can be made
         }
         remove_cgroups(&self.cgroups);
+        crate::rootfs::layers::sweep(&self.layers);
         uid::tidy(Path::new(uid::FOLDER), self.uid);
         let _ = std::fs::remove_file(&self.socket);
         let _ = std::fs::remove_file(crate::inspect::socket(&self.socket));
@@ -103,7 +106,14 @@ mod tests {
     fn only_the_same_process_is_killed_and_twice_is_no_error() {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let pid = child.id();
-        let record = |started| Record { pid, started, uid: 0, cgroups: Vec::new(), socket: "/nonexistent/s".into() };
+        let record = |started| Record {
+            pid,
+            started,
+            uid: 0,
+            cgroups: Vec::new(),
+            socket: "/nonexistent/s".into(),
+            layers: "/nonexistent".into(),
+        };
         let now = started(pid).unwrap();
         record(now + 1).clean();
         assert!(child.try_wait().unwrap().is_none());

@@ -55,7 +55,11 @@ pub async fn launch<G: Send + 'static>(plan: Plan, inherited: Vec<OwnedFd>, plac
     std::thread::Builder::new().name("keeper".into()).spawn(move || match start(&plan, inherited, place) {
         Err(error) => drop(started_to.send(Err(error))),
         Ok((mut child, pid)) => {
-            let _ = started_to.send(parts(&mut child).map(|(pidfd, messages)| (child.id(), pid, pidfd, messages)));
+            let parts = parts(&mut child);
+            if parts.is_err() {
+                let _ = child.kill(); // nobody would know of it
+            }
+            let _ = started_to.send(parts.map(|(pidfd, messages)| (child.id(), pid, pidfd, messages)));
             let how = child.wait().map_or_else(|error| format!("can't be waited for: {error}"), how);
             drop(guard);
             let _ = ended_to.send(Some(how));

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, FlockOperation, StatxFlags};
@@ -80,7 +81,11 @@ pub fn open(config: &Config, layer: &Path) -> Result<(String, File), LayerError>
     }
     std::thread::sleep(BIRTH_TICK);
     let temporary = cache.join(format!("{key}.tmp"));
-    convert(config, layer, &temporary)?;
+    let unfinished = || UNFINISHED.lock().expect("nothing panics under this lock");
+    unfinished().push(temporary.clone());
+    let converted = convert(config, layer, &temporary);
+    unfinished().retain(|path| *path != temporary);
+    converted?;
     let file = File::open(&temporary).map_err(failed("open the new file"))?;
     file.set_permissions(PermissionsExt::from_mode(0o400)).map_err(failed("seal the new file"))?;
     file.sync_all().map_err(failed("sync the new file"))?;
@@ -130,6 +135,27 @@ fn plan(bundle: &Bundle, layer: &Path, target: &Path, max_bytes: u64) -> Plan {
             address_bytes: Some(CONVERTER_BYTES),
             cpu_seconds: Some(CONVERTER_SECONDS),
         },
+    }
+}
+
+/// Files of this shim's converters that run.
+static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// Removes what this shim's converters have not finished: they end with the shim, which ends now.
+pub fn abandon() {
+    for path in UNFINISHED.lock().expect("nothing panics under this lock").drain(..) {
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+/// Removes what converters have left that died with their shim: whoever converts holds the lock beside its file.
+pub fn sweep(cache: &Path) {
+    let Ok(entries) = std::fs::read_dir(cache) else { return };
+    for path in entries.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "tmp")) {
+        let Ok(lock) = File::create(path.with_extension("lock")) else { continue };
+        if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            let _ = std::fs::remove_file(&path); // or another sweep was first
+        }
     }
 }
 
@@ -197,6 +223,21 @@ mod tests {
         assert!(folder.join("a.erofs").exists());
         let left = std::fs::read_dir(&folder).unwrap().flatten().filter(|e| e.path().is_file()).count();
         assert_eq!(left, 2);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn what_a_dead_converter_left_is_swept_and_a_living_ones_is_not() {
+        let folder = std::env::temp_dir().join(format!("freehold-sweep-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        for name in ["dead.tmp", "busy.tmp", "whole.erofs"] {
+            std::fs::write(folder.join(name), []).unwrap();
+        }
+        let busy = File::create(folder.join("busy.lock")).unwrap();
+        rustix::fs::flock(&busy, FlockOperation::LockExclusive).unwrap();
+        sweep(&folder);
+        let left = ["dead.tmp", "busy.tmp", "whole.erofs"].map(|name| folder.join(name).exists());
+        assert_eq!(left, [false, true, true]);
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }

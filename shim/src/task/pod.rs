@@ -247,10 +247,11 @@ impl Pod {
         let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").map_err(anyhow::Error::from)?;
         let places = cgroup::places(&spec.linux.cgroups_path, &mountinfo);
         let (bundle, socket, all, score) = (bundle.to_owned(), self.socket.clone(), places.clone(), spec.process.oom_score_adj);
+        let layers = config.layer_cache.clone();
         let place = move |pid, uid| {
             let started = crate::record::started(pid).context("QEMU's supervisor ended at once")?;
             let cgroups = all.iter().map(|place| place.folder.clone()).collect();
-            let record = Record { pid, started, uid, cgroups, socket };
+            let record = Record { pid, started, uid, cgroups, socket, layers };
             record.write(&bundle).context("can't note the machine in the bundle")?;
             cgroup::oom_score(pid, score); // QEMU inherits it, and the cgroups
             cgroup::join(all.iter().filter(|place| !place.late), pid).context("can't put QEMU into the pod's cgroup")
