@@ -5,6 +5,8 @@
 
 pub mod mounts;
 pub mod process;
+pub mod seccomp;
+mod syscalls;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -111,6 +113,8 @@ pub struct Linux {
     pub devices: Vec<serde_json::Value>,
     /// User ids of a user namespace.
     pub uid_mappings: Vec<serde_json::Value>,
+    /// Which system calls its processes may make.
+    pub seccomp: Option<seccomp::Seccomp>,
 }
 
 /// A namespace.
@@ -253,6 +257,14 @@ impl Spec {
             Some((_, what, remedy)) => Err(SpecError::Unsupported { what, remedy }),
             None => Ok(()),
         }
+    }
+
+    /// The seccomp filter of all its processes, compiled; empty: none.
+    ///
+    /// # Errors
+    /// If the profile is not understood.
+    pub fn seccomp(&self) -> Result<Vec<u8>, SpecError> {
+        self.linux.seccomp.as_ref().map_or(Ok(Vec::new()), seccomp::Seccomp::compile)
     }
 
     /// Its processes are among others': those of the whole pod, or of one container of it. The path does not tell which,

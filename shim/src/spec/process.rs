@@ -93,7 +93,16 @@ pub struct Process {
     pub no_new_privileges: bool,
     /// OOM score adjustment.
     pub oom_score_adj: i32,
+    /// Profile of the host's AppArmor.
+    pub apparmor_profile: String,
+    /// Label of the host's SELinux.
+    pub selinux_label: String,
 }
+
+/// What container runtimes set by themselves on a host with AppArmor: the guest, which has none, goes without.
+const DEFAULT_APPARMOR: [&str; 5] = ["", "unconfined", "cri-containerd.apparmor.d", "containerd-default", "crio-default"];
+/// Types that container runtimes set by themselves on a host with SELinux.
+const DEFAULT_SELINUX: [&str; 5] = ["", "container_t", "container_init_t", "container_kvm_t", "spc_t"];
 
 /// A terminal's size.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
@@ -139,11 +148,12 @@ pub struct Limit {
 }
 
 impl Process {
-    /// The request that starts it. Streams are the caller's to choose.
+    /// The request that starts it, under a compiled seccomp filter. Streams are the caller's to choose.
     ///
     /// # Errors
-    /// If a capability or a resource limit is not known.
-    pub fn to_start(&self, container: &str, exec_id: &str) -> Result<StartProcess, SpecError> {
+    /// If a capability or a resource limit is not known, or a profile is asked for that guests don't have.
+    pub fn to_start(&self, container: &str, exec_id: &str, seccomp: Vec<u8>) -> Result<StartProcess, SpecError> {
+        self.refuse_labels()?;
         let sets = self.capabilities.clone().unwrap_or_default();
         let size = self.console_size.unwrap_or_default();
         Ok(StartProcess {
@@ -169,8 +179,27 @@ impl Process {
             terminal: self.terminal,
             columns: size.width,
             rows: size.height,
+            seccomp,
             ..StartProcess::default()
         })
+    }
+}
+
+impl Process {
+    fn refuse_labels(&self) -> Result<(), SpecError> {
+        if !DEFAULT_APPARMOR.contains(&self.apparmor_profile.as_str()) {
+            return Err(SpecError::Unsupported {
+                what: "an AppArmor profile of the node",
+                remedy: "guests have no AppArmor: remove appArmorProfile or say RuntimeDefault; the machine keeps the pod apart",
+            });
+        }
+        if !DEFAULT_SELINUX.contains(&self.selinux_label.split(':').nth(2).unwrap_or_default()) {
+            return Err(SpecError::Unsupported {
+                what: "an SELinux type of its own",
+                remedy: "guests have no SELinux: remove seLinuxOptions; the machine keeps the pod apart",
+            });
+        }
+        Ok(())
     }
 }
 
@@ -200,11 +229,21 @@ mod tests {
                 "rlimits":[{"type":"RLIMIT_NOFILE","soft":1,"hard":2}]}"#,
         )
         .unwrap();
-        let start = process.to_start("c", "e").unwrap();
+        let start = process.to_start("c", "e", Vec::new()).unwrap();
         assert_eq!((start.uid, start.gid, start.groups, start.cwd.as_str()), (7, 8, vec![9], "/x"));
         assert_eq!(start.capabilities.unwrap().bounding, 1 | 1 << 40);
         assert_eq!(start.rlimits, [Rlimit { resource: 7, soft: 1, hard: 2 }]);
         assert!(start.no_new_privileges && !start.terminal);
+    }
+
+    #[test]
+    fn what_runtimes_set_by_themselves_is_passed_over() {
+        for text in
+            [r#"{"apparmorProfile":"cri-containerd.apparmor.d"}"#, r#"{"selinuxLabel":"system_u:system_r:container_t:s0:c1,c2"}"#]
+        {
+            let process: Process = serde_json::from_str(text).unwrap();
+            assert!(process.to_start("c", "", Vec::new()).is_ok(), "{text}");
+        }
     }
 
     #[test]
@@ -213,9 +252,11 @@ mod tests {
             r#"{"capabilities":{"effective":["CAP_MAGIC"]}}"#,
             r#"{"capabilities":{"effective":["CHOWN"]}}"#,
             r#"{"rlimits":[{"type":"RLIMIT_X","soft":1,"hard":2}]}"#,
+            r#"{"apparmorProfile":"my-profile"}"#,
+            r#"{"selinuxLabel":"system_u:system_r:my_t:s0"}"#,
         ] {
             let process: Process = serde_json::from_str(text).unwrap();
-            assert!(process.to_start("c", "").is_err(), "{text}");
+            assert!(process.to_start("c", "", Vec::new()).is_err(), "{text}");
         }
     }
 }

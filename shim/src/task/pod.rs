@@ -81,6 +81,7 @@ pub struct Task {
     writable: Option<Disk>,
     back: Vec<WriteBack>,
     own_pids: bool,
+    seccomp: Vec<u8>,
     resources: Mutex<Resources>,
     execs: Mutex<HashMap<String, Arc<Process>>>,
 }
@@ -214,6 +215,7 @@ impl Pod {
             writable,
             back,
             own_pids: !is_sandbox && !spec.joins_pids(),
+            seccomp: spec.seccomp().map_err(anyhow::Error::from)?,
             resources: Mutex::new(spec.linux.resources.to_guest()),
             execs: Mutex::default(),
         };
@@ -281,7 +283,7 @@ impl Pod {
 
     async fn make(&self, sandbox: &Sandbox, create: &Create, spec: &Spec) -> anyhow::Result<Made> {
         spec.refuse_unsupported()?;
-        let start = spec.process.to_start(&create.id, "")?;
+        let start = spec.process.to_start(&create.id, "", spec.seccomp()?)?;
         let pids = self.joined_pids(spec)?;
         let pod = spec.pod_uid().map_or_else(PathBuf::new, |uid| sandbox.config.kubelet_root.join("pods").join(uid));
         let (mounts, back) = volumes::carry(sandbox, spec.planned()?, &Owner { pod, sandbox: self.id.clone() }).await?;
@@ -390,7 +392,7 @@ impl Pod {
         if task.is_sandbox {
             return Err(TaskError::Unsupported("an exec in the sandbox, which has no process,"));
         }
-        let mut start = process.to_start(id, exec_id).map_err(anyhow::Error::from)?;
+        let mut start = process.to_start(id, exec_id, task.seccomp.clone()).map_err(anyhow::Error::from)?;
         start.terminal = paths.terminal;
         let mut execs = task.execs.lock().expect("nothing panics under this lock");
         if execs.contains_key(exec_id) {
