@@ -1,11 +1,13 @@
 //! The pod's network: what CNI left in the pod's namespace is read, joined to a tap by redirects, and told to the guest.
 //!
-//! For each Ethernet interface with an address a tap is made beside it, and all that arrives at one leaves by the other.
+//! For each Ethernet interface with an address a tap is made beside it, and what arrives at one leaves by the other,
+//! from the machine only under the pod's own addresses.
 //! QEMU gets the tap's descriptor; the guest gets a card with the interface's own address, so nothing outside the pod's
 //! namespace sees a difference. Netfilter rules inside the pod's namespace are passed by (some service meshes need them).
 //!
 //! A thread of its own enters the namespace: descriptors made there work from anywhere.
 
+mod guard;
 mod plug;
 mod read;
 
@@ -51,7 +53,7 @@ pub async fn join(netns: &Path) -> anyhow::Result<Joined> {
             }
             let mut taps = Vec::new();
             for (interface, &index) in found.network.interfaces.iter().zip(&found.indexes) {
-                let tap = plug::tap(&handle, taps.len(), index, interface.mtu).await;
+                let tap = plug::tap(&handle, taps.len(), index, interface).await;
                 taps.push(tap.with_context(|| format!("can't join interface {} to the machine", interface.name))?);
             }
             Ok(Joined { network: found.network, taps })
