@@ -73,7 +73,7 @@ fn become_process(plan: &mut Plan<'_>) -> Result<std::convert::Infallible> {
     fs::write(&plan.cgroup, "0").step("join the container's cgroup")?;
     fs::write("/proc/self/oom_score_adj", start.oom_score_adj.to_string()).step("set oom_score_adj")?;
     match &plan.entry {
-        Entry::Init { spec, root, volumes } => enter_root(spec, root, volumes)?,
+        Entry::Init { spec, root, volumes } => enter_root(spec, root, volumes, cwd(start))?,
         Entry::Exec(init) => {
             sys::enter(init.as_fd(), libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP).step("enter the container's namespaces")?;
         }
@@ -96,7 +96,7 @@ fn cwd(start: &StartProcess) -> &str {
     if start.cwd.is_empty() { "/" } else { &start.cwd }
 }
 
-fn enter_root(spec: &CreateContainer, path: &Path, volumes: &BTreeMap<String, PathBuf>) -> Result<()> {
+fn enter_root(spec: &CreateContainer, path: &Path, volumes: &BTreeMap<String, PathBuf>, cwd: &str) -> Result<()> {
     sys::unshare(libc::CLONE_NEWCGROUP).step("make the cgroup namespace")?;
     sys::mount("", "/", "", libc::MS_REC | libc::MS_PRIVATE, "").step("make mounts private")?;
     let root = sys::open(path, libc::O_PATH | libc::O_DIRECTORY).step("open the container's root")?;
@@ -113,6 +113,10 @@ fn enter_root(spec: &CreateContainer, path: &Path, volumes: &BTreeMap<String, Pa
     }
     for path in &spec.masked_paths {
         mounts::mask(root, path)?;
+    }
+    // Before the root is read-only; a directory that is not there after that is one of a path with "..".
+    if !cwd.split('/').any(|part| part == "..") {
+        crate::paths::make_dirs(root, cwd).step(format!("make the working directory {cwd:?}"))?;
     }
     if spec.rootfs.as_ref().is_some_and(|rootfs| rootfs.readonly) {
         sys::set_mount_attributes(root, 1, false).step("make the root read-only")?;
