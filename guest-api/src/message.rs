@@ -12,7 +12,7 @@ pub struct Request {
     #[prost(uint64, tag = "1")]
     pub id: u64,
     /// What is asked.
-    #[prost(oneof = "Call", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17")]
+    #[prost(oneof = "Call", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18")]
     pub call: Option<Call>,
 }
 
@@ -67,6 +67,9 @@ pub enum Call {
     /// Sync disks and power off; answered before it happens.
     #[prost(message, tag = "17")]
     Shutdown(Empty),
+    /// Connect to a TCP port of the guest's loopback (port-forward).
+    #[prost(message, tag = "18")]
+    Dial(Dial),
 }
 
 /// One answer of the agent.
@@ -727,6 +730,20 @@ pub struct Update {
     /// All of them, not a difference.
     #[prost(message, optional, tag = "2")]
     pub resources: Option<Resources>,
+}
+
+/// Connect to a server of the pod. Both streams are of one connection; an `Eof` on `input` closes its sending side.
+#[derive(Clone, PartialEq, Message)]
+pub struct Dial {
+    /// TCP port on 127.0.0.1, or where nobody listens there, on ::1.
+    #[prost(uint32, tag = "1")]
+    pub port: u32,
+    /// Stream to the server, not 0.
+    #[prost(uint32, tag = "2")]
+    pub input: u32,
+    /// Stream from the server, not 0.
+    #[prost(uint32, tag = "3")]
+    pub output: u32,
 }
 
 /// Stop or go on.

@@ -14,6 +14,7 @@ mod child;
 mod configure;
 mod container;
 mod cpus;
+mod dial;
 mod disks;
 mod fail;
 mod mounts;

@@ -2,7 +2,7 @@
 
 use crate::child::{self, Entry, FAILED, Plan, TERMINAL};
 use crate::fail::{Failure, Result, Step};
-use crate::streams::Streams;
+use crate::streams::{End, Streams};
 use crate::sys::{self, Forked};
 use freehold_guest_api::message::StartProcess;
 use std::fs::File;
@@ -88,7 +88,8 @@ pub fn start(
     }
     if let Some(file) = stdin.filter(|_| start.stdin != 0) {
         sys::set_nonblocking(file.as_fd()).step("make input non-blocking")?;
-        streams.open_input(start.stdin, file, start.terminal);
+        let end = if start.terminal { End::Keep } else { End::Close };
+        streams.open_input(start.stdin, file, end);
     }
     Ok(Process { pid, input: start.stdin, outputs, terminal, ended: None, told: false })
 }

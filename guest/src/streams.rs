@@ -1,9 +1,10 @@
 //! Byte streams between processes and the shim, with credit.
 //!
-//! A stream is one way: `Input` is what the shim sends to a process, `Output` what a process sends to the shim. Each
+//! A stream is one way, also where two are of one connection: `Input` is what the shim sends to a process, `Output` what a process sends to the shim. Each
 //! receiver has granted [`WINDOW`] bytes at the start and grants more as it consumes.
 
 use crate::port::Port;
+use crate::sys;
 use freehold_guest_api::Kind;
 use freehold_guest_api::limits::{MAX_PAYLOAD, MAX_STREAMS, WINDOW};
 use std::collections::{BTreeMap, VecDeque};
@@ -28,8 +29,8 @@ pub enum Stream {
         consumed: usize,
         /// No more will come.
         ended: bool,
-        /// Eof must not close it.
-        terminal: bool,
+        /// What Eof does.
+        end: End,
     },
     /// From a process.
     Output {
@@ -39,7 +40,20 @@ pub enum Stream {
         credit: usize,
         /// Nobody reads: read and drop, so that the process is not stopped by it.
         discard: bool,
+        /// A connection: what nobody reads is closed, not dropped.
+        connection: bool,
     },
+}
+
+/// What the end of a stream to the guest does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Closes a pipe.
+    Close,
+    /// Nothing: a terminal stays.
+    Keep,
+    /// Ends the sending side of a connection.
+    Shutdown,
 }
 
 /// All open streams by number.
@@ -54,13 +68,19 @@ impl Streams {
         self.open.len() < MAX_STREAMS && !self.open.contains_key(&number)
     }
     /// Opens a stream to a process.
-    pub fn open_input(&mut self, number: u32, file: File, terminal: bool) {
-        let stream = Stream::Input { file, waiting: VecDeque::new(), consumed: 0, ended: false, terminal };
+    pub fn open_input(&mut self, number: u32, file: File, end: End) {
+        let stream = Stream::Input { file, waiting: VecDeque::new(), consumed: 0, ended: false, end };
         self.open.insert(number, stream);
     }
     /// Opens a stream from a process.
     pub fn open_output(&mut self, number: u32, file: File) {
-        self.open.insert(number, Stream::Output { file, credit: WINDOW, discard: false });
+        self.open.insert(number, Stream::Output { file, credit: WINDOW, discard: false, connection: false });
+    }
+    /// Opens both streams of a connection.
+    pub fn open_connection(&mut self, input: u32, output: u32, files: [File; 2]) {
+        let [to, from] = files;
+        self.open_input(input, to, End::Shutdown);
+        self.open.insert(output, Stream::Output { file: from, credit: WINDOW, discard: false, connection: true });
     }
     /// Whether the stream is still open.
     pub fn is_open(&self, number: u32) -> bool {
@@ -77,7 +97,7 @@ impl Streams {
     pub fn interests(&self, room: bool) -> impl Iterator<Item = (u32, i32, i16)> {
         self.open.iter().filter_map(move |(&number, stream)| match stream {
             Stream::Input { file, waiting, .. } => (!waiting.is_empty()).then(|| (number, file.as_raw_fd(), libc::POLLOUT)),
-            Stream::Output { file, credit, discard } => {
+            Stream::Output { file, credit, discard, .. } => {
                 (*discard || (*credit > 0 && room)).then(|| (number, file.as_raw_fd(), libc::POLLIN))
             }
         })
@@ -108,14 +128,19 @@ impl Streams {
     }
     /// The shim reads no more.
     pub fn reset(&mut self, number: u32) {
-        if let Some(Stream::Output { discard, .. }) = self.open.get_mut(&number) {
-            *discard = true;
+        match self.open.get_mut(&number) {
+            Some(Stream::Output { file, connection: true, .. }) => {
+                sys::shutdown(file, libc::SHUT_RDWR);
+                self.open.remove(&number);
+            }
+            Some(Stream::Output { discard, .. }) => *discard = true,
+            _ => {}
         }
     }
 
     /// Lets a process take its input.
     pub fn write(&mut self, number: u32, port: &mut Port) {
-        let Some(Stream::Input { file, waiting, consumed, ended, terminal }) = self.open.get_mut(&number) else { return };
+        let Some(Stream::Input { file, waiting, consumed, ended, end }) = self.open.get_mut(&number) else { return };
         while !waiting.is_empty() {
             match file.write(waiting.as_slices().0) {
                 Ok(n) => {
@@ -131,7 +156,10 @@ impl Streams {
             port.urgent(number, Kind::Credit, &(*consumed as u32).to_le_bytes());
             *consumed = 0;
         }
-        if *ended && waiting.is_empty() && !*terminal {
+        if *ended && waiting.is_empty() && *end != End::Keep {
+            if *end == End::Shutdown {
+                sys::shutdown(file, libc::SHUT_WR);
+            }
             self.open.remove(&number);
         }
     }
@@ -139,7 +167,7 @@ impl Streams {
     /// Takes one piece of a process's output. With `last` (the process has ended) an empty pipe is the end, even if a
     /// process left in the background still holds it.
     pub fn read(&mut self, number: u32, port: &mut Port, last: bool) -> bool {
-        let Some(Stream::Output { file, credit, discard }) = self.open.get_mut(&number) else { return false };
+        let Some(Stream::Output { file, credit, discard, .. }) = self.open.get_mut(&number) else { return false };
         let limit = if *discard { MAX_PAYLOAD } else { MAX_PAYLOAD.min(*credit) };
         if limit == 0 || !port.has_room() {
             return false;

@@ -413,6 +413,12 @@ pub fn power_off() -> Result<()> {
     check(unsafe { libc::reboot(libc::RB_POWER_OFF) }).map(drop)
 }
 
+/// Ends one or both directions of a connection; one that is over already needs nothing.
+pub fn shutdown(socket: &File, how: i32) {
+    // SAFETY: takes integers only.
+    unsafe { libc::shutdown(socket.as_raw_fd(), how) };
+}
+
 /// An rtnetlink socket.
 pub fn netlink_socket() -> Result<OwnedFd> {
     // SAFETY: takes integers only.

@@ -7,6 +7,7 @@
 //!
 //! A thread of its own enters the namespace: descriptors made there work from anywhere.
 
+mod forward;
 mod guard;
 mod plug;
 mod read;
@@ -27,6 +28,8 @@ use crate::machine::qmp::Qmp;
 pub struct Joined {
     /// For the guest.
     pub network: Network,
+    /// Takes what is dialled on the namespace's localhost; `None` where the kernel can't.
+    pub ports: Option<forward::Ports>,
     taps: Vec<OwnedFd>,
 }
 
@@ -56,7 +59,10 @@ pub async fn join(netns: &Path) -> anyhow::Result<Joined> {
                 let tap = plug::tap(&handle, taps.len(), index, interface).await;
                 taps.push(tap.with_context(|| format!("can't join interface {} to the machine", interface.name))?);
             }
-            Ok(Joined { network: found.network, taps })
+            let ports = forward::listen()
+                .inspect_err(|error| tracing::warn!(%error, "port-forward will not work: it needs Linux 5.9 with BPF"))
+                .ok();
+            Ok(Joined { network: found.network, ports, taps })
         })
     };
     let (done, result) = tokio::sync::oneshot::channel();

@@ -372,15 +372,24 @@ impl Pod {
 
     /// Without a namespace that CNI has filled the guest has a loopback interface alone.
     async fn network(&self, sandbox: &Sandbox, netns: Option<&Path>) -> Done<()> {
-        let network = match netns {
-            None => Network::default(),
+        let (network, ports) = match netns {
+            None => (Network::default(), None),
             Some(netns) => {
                 let joined = network::join(netns).await?;
                 joined.plug(&sandbox.machine.qmp).await?;
-                joined.network
+                (joined.network, joined.ports)
             }
         };
-        Ok(sandbox.agent.command("SetNetwork", Call::SetNetwork(network)).await?)
+        sandbox.agent.command("SetNetwork", Call::SetNetwork(network)).await?;
+        if let Some(ports) = ports {
+            let agent = sandbox.agent.clone();
+            tokio::spawn(async move {
+                if let Err(error) = ports.serve(agent).await {
+                    tracing::warn!(%error, "port-forward does not work any more");
+                }
+            });
+        }
+        Ok(())
     }
 
     /// Makes an exec.
