@@ -25,15 +25,18 @@ const UNPLUG_TIME: Duration = Duration::from_secs(10);
 pub async fn plug(qmp: &Qmp, lun: u32, file: impl AsFd, writable: bool) -> Result<Disk, QmpError> {
     let set = fdset(lun);
     qmp.execute("add-fd", json!({ "fdset-id": set }), Some(file.as_fd())).await?;
+    // QEMU has two drivers for what it opens: one for files, one for block devices.
+    let driver = if is_device(&file) { "host_device" } else { "file" };
     let block = json!({
         "node-name": node(lun), "driver": "raw", "read-only": !writable,
-        "file": { "driver": "file", "filename": format!("/dev/fdset/{set}"), "read-only": !writable,
+        "file": { "driver": driver, "filename": format!("/dev/fdset/{set}"), "read-only": !writable,
                   "locking": "off", "discard": "unmap" },
     });
     if let Err(error) = qmp.execute("blockdev-add", block, None).await {
         let _ = qmp.execute("remove-fd", json!({ "fdset-id": set }), None).await;
         return Err(error);
     }
+    // A full node is an error of the container's write, not a machine that stands still, which is QEMU's default.
     let device = json!({
         "driver": "scsi-hd", "id": device(lun), "bus": "scsi0.0", "drive": node(lun), "scsi-id": TARGET, "lun": lun,
     });
@@ -72,6 +75,10 @@ async fn release(qmp: &Qmp, lun: u32) {
 }
 
 fn fdset(lun: u32) -> u32 {
+fn is_device(file: &impl AsFd) -> bool {
+    let kind = rustix::fs::fstat(file.as_fd()).map(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode));
+    kind == Ok(rustix::fs::FileType::BlockDevice)
+}
     lun + 1
 }
 fn node(lun: u32) -> String {

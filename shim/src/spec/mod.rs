@@ -110,11 +110,44 @@ pub struct Linux {
     /// Where the container's processes would be on the host.
     pub cgroups_path: String,
     /// Devices of the host.
-    pub devices: Vec<serde_json::Value>,
+    pub devices: Vec<Device>,
     /// User ids of a user namespace.
     pub uid_mappings: Vec<serde_json::Value>,
     /// Which system calls its processes may make.
     pub seccomp: Option<seccomp::Seccomp>,
+}
+
+/// A device of the host.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Device {
+    /// Where in the container.
+    pub path: String,
+    /// `b` for a block device.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Its number.
+    pub major: i64,
+    /// Its number.
+    pub minor: i64,
+    /// Permission bits.
+    pub file_mode: Option<u32>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+}
+
+/// A rule of the container's device cgroup.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct DeviceRule {
+    allow: bool,
+    #[serde(rename = "type")]
+    kind: String,
+    major: Option<i64>,
+    minor: Option<i64>,
+    access: String,
 }
 
 /// A namespace.
@@ -135,6 +168,7 @@ pub struct SpecResources {
     memory: Memory,
     cpu: Cpu,
     pids: Pids,
+    devices: Vec<DeviceRule>,
 }
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
@@ -247,8 +281,8 @@ impl Spec {
     pub fn refuse_unsupported(&self) -> Result<(), SpecError> {
         let refusals = [
             (
-                !self.linux.devices.is_empty(),
-                "a device of the node",
+                self.linux.devices.iter().any(|device| device.kind != "b"),
+                "a device of the node that is no block volume",
                 "remove devices from the pod, or privileged on a node that hands them out",
             ),
             (!self.linux.uid_mappings.is_empty(), "a user namespace", "remove hostUsers: false; the machine keeps the pod apart"),
@@ -265,6 +299,15 @@ impl Spec {
     /// If the profile is not understood.
     pub fn seccomp(&self) -> Result<Vec<u8>, SpecError> {
         self.linux.seccomp.as_ref().map_or(Ok(Vec::new()), seccomp::Seccomp::compile)
+    }
+
+    /// Whether a block device may be written to: so say the rules that name it, if any does.
+    pub fn may_write(&self, device: &Device) -> bool {
+        let of = |rule: &&DeviceRule| {
+            rule.allow && rule.kind == device.kind && rule.major == Some(device.major) && rule.minor == Some(device.minor)
+        };
+        let mut rules = self.linux.resources.devices.iter().filter(of).peekable();
+        rules.peek().is_none() || rules.any(|rule| rule.access.contains('w'))
     }
 
     /// Its processes are among others': those of the whole pod, or of one container of it. The path does not tell which,
@@ -335,7 +378,8 @@ mod tests {
     #[test]
     fn what_is_missing_is_refused_with_a_remedy() {
         for (linux, expect) in [
-            (r#"{"devices":[{}]}"#, Some("device")),
+            (r#"{"devices":[{"type":"c"}]}"#, Some("device")),
+            (r#"{"devices":[{"type":"b","path":"/dev/x","major":7,"minor":0}]}"#, None),
             (r#"{"uidMappings":[{}]}"#, Some("user namespace")),
             (r#"{"namespaces":[{"type":"pid"},{"type":"ipc","path":"/proc/1/ns/ipc"}]}"#, None),
         ] {
@@ -344,6 +388,17 @@ mod tests {
             if let (Err(error), Some(expect)) = (result, expect) {
                 assert!(error.to_string().contains(expect), "{error}");
             }
+        }
+    }
+
+    #[test]
+    fn a_block_volume_is_read_only_if_its_rules_say_so() {
+        for (access, expect) in [("rwm", true), ("rm", false)] {
+            let rules = r#"[{"allow":false,"access":"rwm"},{"allow":true,"type":"b","major":7,"minor":1,"access":"ACCESS"}]"#;
+            let spec = spec(&format!(r#"{{"linux":{{"resources":{{"devices":{}}}}}}}"#, rules.replace("ACCESS", access)));
+            let device = Device { kind: "b".into(), major: 7, minor: 1, ..Device::default() };
+            assert_eq!(spec.may_write(&device), expect, "{access}");
+            assert!(spec.may_write(&Device { minor: 2, ..device }));
         }
     }
 

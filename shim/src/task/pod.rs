@@ -302,9 +302,11 @@ impl Pod {
             let _ = sandbox.limit(&create.id, None).await; // the machine only keeps memory that it could give back
             return Err(error.into());
         }
+        let devices = volumes::block::carry(sandbox, spec).await?;
         Ok(Made { writable, start: Some(start), back })
     }
 
+        request.devices = devices;
     /// In whose pid namespace a container is: the pod's shared one, or that of the one container whose processes a debug
     /// container is to see.
     fn joined_pids(&self, spec: &Spec) -> anyhow::Result<(bool, String)> {

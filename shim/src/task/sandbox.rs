@@ -139,6 +139,18 @@ impl Sandbox {
         Ok(disk)
     }
 
+    /// Plugs a block device of the node.
+    ///
+    /// # Errors
+    /// If it can't be plugged.
+    pub async fn block(&self, device: &std::fs::File, writable: bool) -> anyhow::Result<Disk> {
+        let mut plugged = self.plugged.lock().await;
+        let lun = plugged.free()?;
+        let disk = disks::plug(&self.machine.qmp, lun, device, writable).await?;
+        plugged.used.insert(lun);
+        Ok(disk)
+    }
+
     /// Takes away a writable disk that the guest has let go.
     pub async fn unplug(&self, disk: Disk) {
         match disks::unplug(&self.machine.qmp, disk.lun).await {

@@ -2,8 +2,10 @@
 //!
 //! Files and small trees are copied; trees are copied again when the kubelet swaps `..data`. An emptyDir is a disk whose
 //! file lies in the emptyDir's own folder on the host, where the kubelet's limits and eviction see it and its removal
-//! takes it along; one in memory is a tmpfs of the guest. Whatever else a container wants mounted is refused by name.
+//! takes it along; one in memory is a tmpfs of the guest. A
+//! block volume is a disk. Whatever else a container wants mounted is refused by name.
 
+pub mod block;
 mod source;
 mod tree;
 mod watch;
