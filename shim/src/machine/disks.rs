@@ -39,6 +39,7 @@ pub async fn plug(qmp: &Qmp, lun: u32, file: impl AsFd, writable: bool) -> Resul
     // A full node is an error of the container's write, not a machine that stands still, which is QEMU's default.
     let device = json!({
         "driver": "scsi-hd", "id": device(lun), "bus": "scsi0.0", "drive": node(lun), "scsi-id": TARGET, "lun": lun,
+        "werror": "report", "rerror": "report",
     });
     if let Err(error) = qmp.execute("device_add", device, None).await {
         release(qmp, lun).await;
@@ -74,11 +75,11 @@ async fn release(qmp: &Qmp, lun: u32) {
     let _ = qmp.execute("remove-fd", json!({ "fdset-id": fdset(lun) }), None).await;
 }
 
-fn fdset(lun: u32) -> u32 {
 fn is_device(file: &impl AsFd) -> bool {
     let kind = rustix::fs::fstat(file.as_fd()).map(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode));
     kind == Ok(rustix::fs::FileType::BlockDevice)
 }
+fn fdset(lun: u32) -> u32 {
     lun + 1
 }
 fn node(lun: u32) -> String {

@@ -58,6 +58,21 @@ impl From<crate::agent::client::AgentError> for TaskError {
     }
 }
 
+/// What a container's status says when its machine has ended under it: how, why that may be, and the kernel's last words.
+fn end_words(how: &str, console: &str) -> String {
+    let panic = console.find("Kernel panic").map(|at| &console[at..]);
+    let (why, last) = match panic {
+        Some(last) => ("; the guest's kernel panicked", last),
+        None if how.ends_with("signal 9") => (
+            "; the node was out of memory, the pod was beyond its limit and RuntimeClass.overhead, or somebody killed it",
+            console,
+        ),
+        None => ("", console),
+    };
+    let last = if last.trim().is_empty() { String::new() } else { format!("; its last words: {}", last.trim()) };
+    format!("the pod's virtual machine ended ({how}), and its containers with it{why}{last}")
+}
+
 /// The guest did not answer in time.
 fn is_silence(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| matches!(cause.downcast_ref(), Some(client::AgentError::Late(..))))
@@ -287,9 +302,11 @@ impl Pod {
         let pids = self.joined_pids(spec)?;
         let pod = spec.pod_uid().map_or_else(PathBuf::new, |uid| sandbox.config.kubelet_root.join("pods").join(uid));
         let (mounts, back) = volumes::carry(sandbox, spec.planned()?, &Owner { pod, sandbox: self.id.clone() }).await?;
+        let devices = volumes::block::carry(sandbox, spec).await?;
         let rootfs = sandbox.rootfs(&create.rootfs).await?;
         let writable = rootfs.writable;
         let mut request = spec.to_create(&create.id, rootfs, mounts);
+        request.devices = devices;
         (request.share_pids, request.pids_of) = pids;
         let memory = request.resources.map_or(0, |resources| resources.memory);
         sandbox.note_oom_score(start.oom_score_adj);
@@ -302,11 +319,9 @@ impl Pod {
             let _ = sandbox.limit(&create.id, None).await; // the machine only keeps memory that it could give back
             return Err(error.into());
         }
-        let devices = volumes::block::carry(sandbox, spec).await?;
         Ok(Made { writable, start: Some(start), back })
     }
 
-        request.devices = devices;
     /// In whose pid namespace a container is: the pod's shared one, or that of the one container whose processes a debug
     /// container is to see.
     fn joined_pids(&self, spec: &Spec) -> anyhow::Result<(bool, String)> {
@@ -609,7 +624,13 @@ impl Pod {
         tracing::info!(%why, %how, console = %sandbox.machine.console.tail(), "the virtual machine ended");
         let exit = Exit { status: KILLED, at_ns: crate::now_ns() };
         let tasks: Vec<_> = self.tasks.lock().expect("nothing panics under this lock").values().cloned().collect();
+        let words = end_words(&how, &sandbox.machine.console.tail());
         for task in tasks {
+            for back in task.back.iter().filter(|_| task.is_alive()) {
+                if let Err(error) = back.say(&words) {
+                    tracing::warn!(id = task.id, "the machine's end was not told: {error:#}");
+                }
+            }
             let execs: Vec<_> = task.execs.lock().expect("nothing panics under this lock").values().cloned().collect();
             for process in execs.into_iter().chain([task.init.clone()]) {
                 if let Ok(phase) = process.step(Input::Exited(exit)) {
@@ -665,6 +686,17 @@ impl Pod {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_end_is_told_with_its_cause() {
+        assert!(end_words("killed by signal 9", "").ends_with("or somebody killed it"));
+        let panicked = end_words("exit status: 0", "[1.0] noise\n[2.0] Kernel panic - not syncing: Attempted to kill init!");
+        assert!(panicked.contains("kernel panicked; its last words: Kernel panic - not syncing: Attempted"), "{panicked}");
+        assert_eq!(
+            end_words("exit status: 1", " "),
+            "the pod's virtual machine ended (exit status: 1), and its containers with it"
+        );
+    }
 
     #[test]
     fn silence_is_told_from_failure() {

@@ -67,7 +67,18 @@ impl WriteBack {
         let limit = u32::try_from(MAX_CHUNK)?;
         let get = GetFile { volume: self.volume.clone(), limit };
         let Answer::File(file) = agent.ask("GetFile", Call::GetFile(get)).await? else { bail!("the guest sent no file") };
-        let content = &file.data[..file.data.len().min(MAX_CHUNK)];
+        self.write(&file.data[..file.data.len().min(MAX_CHUNK)])
+    }
+
+    /// Says in the termination log what the guest could not: why the machine ended.
+    ///
+    /// # Errors
+    /// If the host's file fails.
+    pub fn say(&self, why: &str) -> anyhow::Result<()> {
+        self.write(why.as_bytes())
+    }
+
+    fn write(&self, content: &[u8]) -> anyhow::Result<()> {
         let no_follow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0);
         let target = std::fs::OpenOptions::new().write(true).truncate(true).custom_flags(no_follow).open(&self.path);
         let mut target = target.with_context(|| format!("can't open {}", self.path.display()))?;
