@@ -17,10 +17,11 @@ use proptest::test_runner::TestRunner;
 
 /// Runs transactions one after the other in a new network namespace; what the table then is.
 fn listed(transactions: &[String]) -> String {
-    let script = "while read -r bytes; do head -c \"$bytes\" | nft -f - || exit 1; done; nft list table inet freehold";
+    // As in the image, where no file says what a protocol's name means.
+    let script = "[ ! -e /etc/protocols ] || mount --bind /dev/null /etc/protocols; while read -r bytes; do head -c \"$bytes\" | nft -f - || exit 1; done; nft list table inet freehold";
     let mut child = Command::new("unshare")
         // `read` of the shell reads a pipe byte by byte, `head -c` as many as it is told.
-        .args(["--net", "sh", "-c", script])
+        .args(["--net", "--mount", "sh", "-c", script])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

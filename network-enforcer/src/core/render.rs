@@ -2,6 +2,7 @@
 //!
 //! Written for nft 1.0.6 and newer: no `destroy`, no two closing braces on a line, no anonymous sets of `ct` ports (their
 //! byte order is not known there), and the protocol always before the port, which gives the port its type.
+//! Protocols are numbers: their names come from /etc/protocols, which an image of one program does not have.
 
 use std::fmt::Write as _;
 
@@ -139,9 +140,9 @@ fn condition(condition: &Match) -> String {
         Match::Protocol(protocol) => format!(
             "meta l4proto {}",
             match protocol {
-                Protocol::Tcp => "tcp",
-                Protocol::Udp => "udp",
-                Protocol::Sctp => "sctp",
+                Protocol::Tcp => "6",
+                Protocol::Udp => "17",
+                Protocol::Sctp => "132",
                 // No policy can name it; a rule that did would match nothing that carries data.
                 Protocol::Other => "255",
             }
@@ -153,7 +154,7 @@ fn condition(condition: &Match) -> String {
             format!("iifname @{interfaces} {} != @{sources}", header(End::Source, *family))
         }
         Match::NeighbourDiscovery => "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }".to_owned(),
-        Match::IcmpError => "ct state related meta l4proto { icmp, ipv6-icmp }".to_owned(),
+        Match::IcmpError => "ct state related meta l4proto { 1, 58 }".to_owned(),
         Match::Reply => "ct direction reply".to_owned(),
         Match::Loopback => "iifname \"lo\"".to_owned(),
     }
