@@ -13,6 +13,7 @@ mod network;
 mod node_runtime;
 mod sandbox_runtime;
 mod tenant;
+mod tenant_namespaces;
 mod tenant_rules;
 
 pub use boundary::*;
@@ -21,6 +22,7 @@ pub use network::*;
 pub use node_runtime::*;
 pub use sandbox_runtime::*;
 pub use tenant::*;
+pub use tenant_namespaces::*;
 pub use tenant_rules::*;
 
 use std::collections::BTreeMap;

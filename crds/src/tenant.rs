@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ClassNames, EnforcementMode, ImageRules, Quantities, TemplateViolations, TenantApi, TenantDevices, TenantIngress,
-    TenantNodes, TenantPodSecurity, TenantServices, TenantState,
+    TenantNamespaces, TenantNodes, TenantPodSecurity, TenantRoleBinding, TenantServices, TenantState,
 };
 
 /// A tenant: owners, the namespaces they may make, and what they may use there. What is not said gets a default that is
@@ -39,6 +39,11 @@ pub struct TenantSpec {
     /// Who may make namespaces of this tenant and what they may do in them.
     #[schemars(length(min = 1, max = 64))]
     pub owners: Vec<Owner>,
+    /// Rights in the tenant's namespaces for others than owners.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub role_bindings: Option<Vec<TenantRoleBinding>>,
     /// How many namespaces the tenant may have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespaces: Option<TenantNamespaces>,
@@ -145,16 +150,6 @@ impl OwnerClusterRole {
             Self::View => "view",
         }
     }
-}
-
-/// The namespaces of a tenant.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct TenantNamespaces {
-    /// How many namespaces get a share of the quota; 5 if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1000))]
-    pub max: Option<i32>,
 }
 
 /// What a tenant may use.

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ClassNames, PodSecurityLevel, ServiceType, TolerationRule, UserNamespaces};
+use crate::{ClassNames, OwnerClusterRole, OwnerKind, PodSecurityLevel, ServiceType, TolerationRule, UserNamespaces};
 
 /// How much rights pods may have.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
@@ -105,4 +106,35 @@ pub struct TenantIngress {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 316)))]
     pub annotations: Option<Vec<String>>,
+}
+
+/// Rights in all of the tenant's namespaces for somebody who is no owner, such as those on call or a program of the platform.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantRoleBinding {
+    /// Its name; the binding is named `freehold-role-` and this.
+    #[schemars(length(min = 1, max = 40), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// The role.
+    pub cluster_role_name: OwnerClusterRole,
+    /// Who gets it.
+    #[schemars(length(min = 1, max = 64))]
+    pub subjects: Vec<RoleSubject>,
+}
+
+/// Who gets a role.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[x_kube(validation = Rule::new("(self.kind == 'ServiceAccount') == has(self.namespace)").message("a ServiceAccount has a namespace; a User or Group has none"))]
+#[x_kube(validation = Rule::new("!self.name.startsWith('system:')").message("a subject is a person, a team or a ServiceAccount by kind, not a system: identity"))]
+#[serde(rename_all = "camelCase")]
+pub struct RoleSubject {
+    /// What kind of subject this is.
+    pub kind: OwnerKind,
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Namespace of a ServiceAccount; any namespace, since the platform team says it here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
 }

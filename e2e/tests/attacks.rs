@@ -245,6 +245,49 @@ async fn gone(people: &People, names: &[String]) -> anyhow::Result<()> {
     .await
 }
 
+/// What a Tenant declares is made and labelled, and goes again although the Boundary goes before a pod's finalizer.
+#[tokio::test]
+async fn declared_namespaces_come_and_finalizers_leave_with_them() -> anyhow::Result<()> {
+    let people = People::from_environment().await?;
+    let (tenant, name) = ("cases-declared", "cases-declared-prod");
+    let spec = json!({
+        "owners": [{"kind": "User", "name": "alice"}], "deletionPolicy": "Delete",
+        "namespaces": {"declared": [{"name": name, "labels": {"env": "prod"}}], "labels": {"managed": {"team": "pay"}}},
+    });
+    let document = json!({"apiVersion": "freehold.dev/v1alpha1", "kind": "Tenant", "metadata": {"name": tenant}, "spec": spec});
+    tenants(&people.platform).create(&PostParams::default(), &serde_json::from_value(document)?).await?;
+    let namespaces: Api<Namespace> = Api::all(people.platform.clone());
+    let boundaries: Api<freehold_crds::Boundary> = Api::namespaced(people.platform.clone(), name);
+    wait::until("the declared namespace and its Boundary", GUARDED, || async { Ok(boundaries.get("boundary").await?) }).await?;
+    let labels = namespaces.get(name).await?.metadata.labels.unwrap_or_default();
+    ensure!(
+        labels.get("env").is_some_and(|env| env == "prod") && labels.get("team").is_some_and(|team| team == "pay"),
+        "{labels:?}"
+    );
+
+    let pods = |client: &Client| api(client, "v1", "Pod", "pods", Some(name));
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "held", "finalizers": ["example.com/hold"]},
+        "spec": {"runtimeClassName": "freehold-microvm", "nodeSelector": {"no": "node"}, "containers": [{"name": "main", "image": "freehold.dev/test:dev"}]},
+    });
+    pods(&people.alice).create(&PostParams::default(), &serde_json::from_value(pod)?).await?;
+    tenants(&people.platform).delete(tenant, &DeleteParams::default()).await?;
+    wait::until("the Boundary to go while the pod is held", GONE, || async {
+        ensure!(boundaries.get_opt("boundary").await?.is_none(), "the Boundary is still there");
+        Ok(())
+    })
+    .await?;
+    let release: Patch<Value> = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    let answer = Answer::of(pods(&people.platform).patch("held", &PatchParams::default(), &release).await)?;
+    ensure!(answer == Answer::Admitted, "a controller takes its finalizer away: {answer}");
+    let all = tenants(&people.platform);
+    wait::until("the Tenant to go", GONE, || async {
+        ensure!(all.get_opt(tenant).await?.is_none(), "the Tenant is still there");
+        Ok(())
+    })
+    .await
+}
+
 /// The largest pod against the longest lists stays below the cost that the API server allows to policies.
 #[tokio::test]
 async fn the_largest_pod_is_judged_within_the_cost_limit() -> anyhow::Result<()> {

@@ -68,6 +68,7 @@ async fn the_boundary_holds_without_a_webhook() -> anyhow::Result<()> {
         ("another tenant's label", namespace("team-a-steals", Some("team-b"))),
         ("a tenant that does not exist", namespace("team-a-ghost", Some("nobody"))),
         ("no label", namespace("team-a-loose", None)),
+        ("a name that something else may refer to", namespace("metrics-server", Some("team-a"))),
     ] {
         let answer = create(&alices, object).await?;
         ensure!(answer.refused_by_floor(), "alice creates a namespace with {what}: {answer}");

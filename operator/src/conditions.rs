@@ -25,6 +25,8 @@ pub struct Findings {
     pub terminating: Vec<String>,
     /// Namespaces beyond the number that gets a share.
     pub beyond: Vec<String>,
+    /// Declared namespaces that belong to somebody else.
+    pub taken: Vec<String>,
     /// SandboxRuntimes that do not exist.
     pub missing: Vec<String>,
     /// What the API server refused.
@@ -80,6 +82,13 @@ pub fn tenant(before: Option<&TenantStatus>, generation: Option<i64>, findings: 
     if !findings.missing.is_empty() {
         let text = format!("SandboxRuntime {} does not exist; its pods are refused until it does", listed(&findings.missing));
         problems.push(("RuntimeMissing", text));
+    }
+    if !findings.taken.is_empty() {
+        let text = format!(
+            "declared, but somebody else's: namespace {}; take it in by its label, or declare another name",
+            listed(&findings.taken)
+        );
+        problems.push(("NamespaceTaken", text));
     }
     if !findings.waiting.is_empty() {
         problems.push(("NamespacesPending", format!("waiting for the quota to count in {}", listed(&findings.waiting))));
@@ -146,6 +155,14 @@ mod tests {
                 "TooManyNamespaces",
                 "False",
                 "5 and 1 more",
+            ),
+            (
+                "declared and taken",
+                Findings { taken: names(&["prod"]), ..Findings::default() },
+                "False",
+                "NamespaceTaken",
+                "False",
+                "namespace prod",
             ),
             (
                 "refused",

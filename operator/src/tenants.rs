@@ -11,7 +11,7 @@ use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Namespace as CoreNamespace;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::runtime::controller::Action;
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ use crate::cache::Cache;
 use crate::conditions::{self, Findings};
 use crate::desired::namespace::Namespace;
 use crate::desired::resolve;
-use crate::desired::{Kind, Object, budget, namespace, network, tenant};
+use crate::desired::{Kind, Object, budget, declared, namespace, network, tenant};
 
 /// Keeps a deleted Tenant until its grants are gone.
 pub const FINALIZER: &str = "freehold.dev/tenant";
@@ -75,6 +75,7 @@ pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Act
         set_finalizers(&tenant, finalizers, &context).await?;
     }
 
+    let (taken, mut unmade) = tend(&tenant, &context).await;
     let namespaces = namespaces(&context.cache, &name);
     let known: BTreeMap<_, _> = context
         .cache
@@ -85,7 +86,8 @@ pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Act
         .collect();
     let runtimes = resolve::runtimes(&tenant.spec, &known);
     let pods = resolve::pods(&tenant.spec, &runtimes.classes, context.cache.usual_priority_class().as_deref());
-    let mut findings = Findings { missing: runtimes.missing.clone(), ..Findings::default() };
+    let mut findings = Findings { missing: runtimes.missing.clone(), taken, ..Findings::default() };
+    findings.failed.append(&mut unmade);
     let mut wanted: HashSet<(Kind, Option<String>, String)> = HashSet::new();
     let mut want = |object: &Object| wanted.insert((object.kind, object.namespace.clone(), object.name.clone()));
 
@@ -144,6 +146,38 @@ pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Act
     let failed = !findings.failed.is_empty();
     let wait = tell(&tenant, findings, &context).await?;
     Ok(Action::requeue(wait.unwrap_or(if failed { RETRY } else { RESYNC })))
+}
+
+/// Makes declared namespaces and puts managed labels in place; gives names that are somebody else's, and what was refused.
+async fn tend(tenant: &Tenant, context: &Context) -> (Vec<String>, Vec<String>) {
+    let labels = |one: &Arc<kube::api::PartialObjectMeta<CoreNamespace>>| (one.name_any(), one.labels().clone());
+    let todo = declared::declared(tenant, &context.cache.namespaces.state().iter().map(labels).collect());
+    let (api, mut failed): (Api<DynamicObject>, _) =
+        (Api::all_with(context.scribe.client.clone(), &kube::api::ApiResource::erase::<CoreNamespace>(&())), Vec::new());
+    let mut note = |name: &str, outcome: Result<DynamicObject, kube::Error>| match outcome {
+        Ok(_) => tracing::info!(namespace = name, "written"),
+        // The watch has not told yet.
+        Err(kube::Error::Api(status)) if status.code == 409 => {}
+        Err(error) => failed.push(format!("could not write Namespace {name}: {}", said(&error))),
+    };
+    for document in todo.create {
+        let name = document["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        context.scribe.metrics.wrote_to("Namespace", "create");
+        match serde_json::from_value(document) {
+            Ok(object) => note(&name, api.create(&PostParams::default(), &object).await),
+            Err(error) => tracing::error!(%error, "a namespace has no such form"),
+        }
+    }
+    for (name, labels) in todo.label {
+        context.scribe.metrics.wrote_to("Namespace", "patch");
+        let patch = Patch::Merge(json!({"metadata": {"labels": labels}}));
+        note(
+            &name,
+            api.patch(&name, &PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }, &patch)
+                .await,
+        );
+    }
+    (todo.taken, failed)
 }
 
 /// A failed round is tried again soon.

@@ -15,6 +15,7 @@ pub mod devices;
 pub mod host_access;
 pub mod images;
 pub mod ingresses;
+pub mod namespace_rules;
 pub mod namespaces;
 pub mod objects;
 pub mod placement;

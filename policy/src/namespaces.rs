@@ -10,12 +10,14 @@
 use std::collections::BTreeSet;
 
 use crate::view::Namespace;
-use crate::{Decision, Denial, Phase, TENANT_LABEL, set};
+use crate::{Decision, Denial, Phase, TENANT_LABEL, namespace_rules, set};
 
 /// Verb on `tenants/<name>`: may create namespaces of that tenant.
 pub const OWN: &str = "own";
 /// Verb on `tenants/<name>`: may take existing namespaces in, release and move them.
 pub const ADOPT: &str = "adopt";
+/// Verb on `tenants/<name>`: may name that tenant's namespaces as one likes; owners hold it where namePolicy is Any.
+pub const NAME: &str = "name";
 /// Verb on `tenants`, without a name, that marks every owner of any tenant.
 pub const BELONG: &str = "belong";
 /// Verb on `tenants`, without a name, that only wide administrators hold: may create namespaces of no tenant although an owner.
@@ -59,6 +61,8 @@ pub struct Requester {
     pub allowed: BTreeSet<Question>,
     /// Tenants that the requester owns: fills the label in, and is what a message may name.
     pub owned: Vec<String>,
+    /// What the tenant in question says of its namespaces, as far as it is known.
+    pub rules: Option<namespace_rules::Rules>,
 }
 
 impl Requester {
@@ -83,6 +87,11 @@ pub fn reserved(name: &str) -> bool {
     name.starts_with("kube-") || RESERVED_NAMES.contains(&name)
 }
 
+/// Whether a namespace is named after its tenant.
+pub fn prefixed(tenant: &str, name: &str) -> bool {
+    name.strip_prefix(tenant).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+}
+
 /// What the edge must ask before [`check`]: at most four questions.
 pub fn questions(old: Option<&Namespace>, new: &Namespace) -> BTreeSet<Question> {
     let mut asked = BTreeSet::new();
@@ -91,6 +100,9 @@ pub fn questions(old: Option<&Namespace>, new: &Namespace) -> BTreeSet<Question>
     match old {
         None if joined.is_some() => {
             ask(OWN, joined);
+            if joined.is_some_and(|tenant| !prefixed(tenant, &new.metadata.name)) {
+                ask(NAME, joined);
+            }
         }
         None => {
             ask(BELONG, None);
@@ -131,6 +143,16 @@ pub fn check(phase: Phase, requester: &Requester, old: Option<&Namespace>, new: 
     if tenant(new).is_some() || before.is_some() || filled {
         let of = before.or(tenant(new)).filter(|name| !name.is_empty());
         if requester.username != OPERATOR && !of.is_some_and(|of| requester.may(ADOPT, Some(of))) {
+            if let (None, Some(of)) = (old, of)
+                && !prefixed(of, &new.metadata.name)
+                && !requester.may(NAME, Some(of))
+            {
+                let allowed = format!("{of}, or a name that begins with {of}-");
+                decision.denials.push(Denial::new("metadata.name", &new.metadata.name, "names of namespaces", allowed));
+            }
+            if let Some(rules) = &requester.rules {
+                namespace_rules::check(phase, rules, old, new, &mut decision);
+            }
             guarded(old, new, &mut decision.denials);
             pod_security(old, new, &mut decision.denials);
         }

@@ -1,6 +1,7 @@
 //! Namespaces: one table of cases against the rules.
 
-use freehold_policy::namespaces::{ADOPT, BELONG, OPERATOR, OWN, Question, ROAM, Requester, check, questions};
+use freehold_crds::TenantNamespaces;
+use freehold_policy::namespaces::{ADOPT, BELONG, NAME, OPERATOR, OWN, Question, ROAM, Requester, check, questions};
 use freehold_policy::view::Namespace;
 use freehold_policy::{Decision, Phase};
 use proptest::prelude::*;
@@ -13,7 +14,8 @@ const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
 
 /// A namespace `n`: `a`, `b` and so on stand for the tenant label, other labels as `key=value`, `@key=value` for annotations.
 fn namespace(text: &str) -> Value {
-    let mut object = json!({"metadata": {"name": "n"}});
+    let tenant = text.split_whitespace().find(|word| !word.contains('='));
+    let mut object = json!({"metadata": {"name": format!("{}-n", tenant.unwrap_or("a"))}});
     for word in text.split_whitespace() {
         let (map, word) = word.strip_prefix('@').map_or(("labels", word), |word| ("annotations", word));
         match word.split_once('=') {
@@ -35,6 +37,7 @@ fn requester(rights: &str) -> Requester {
             "adopt" => ADOPT,
             "belong" => BELONG,
             "roam" => ROAM,
+            "name" => NAME,
             _ => panic!("no such verb {verb}"),
         };
         requester.owned.extend(tenant.clone().filter(|_| verb == OWN));
@@ -57,6 +60,7 @@ fn judge(phase: Phase, requester: &Requester, old: Option<&Value>, new: &Value) 
     let (left, joined) = (tenant(before.as_ref()), tenant(Some(&after)));
     let answers = [
         ("mayOwnNew", may(OWN, joined.clone())),
+        ("mayNameNew", may(NAME, joined.clone())),
         ("mayAdoptOld", may(ADOPT, left)),
         ("mayAdoptNew", may(ADOPT, joined)),
         ("belongs", may(BELONG, None)),
@@ -96,7 +100,12 @@ fn belonging() {
         ("a foreign controller", "", create, "", &[]),
         ("a foreign controller with a label", "", create, "a", &[TENANT]),
         ("an administrator", "own:a belong roam", create, "", &[]),
-        ("a system name", "own:a belong", create, "a name=kube-x", &["metadata.name"]),
+        ("a system name", "own:a name:a belong", create, "a name=kube-x", &["metadata.name"]),
+        ("named after the tenant", "own:a belong", create, "a name=a", &[]),
+        ("named like nothing of the tenant's", "own:a belong", create, "a name=metrics", &["metadata.name"]),
+        ("named like a tenant whose name begins the same", "own:a belong", create, "a name=ab-c", &["metadata.name"]),
+        ("named freely where that is allowed", "own:a name:a belong", create, "a name=metrics", &[]),
+        ("named freely by the platform team", "own:a adopt:a", create, "a name=metrics", &[]),
         ("our own namespace", "own:a adopt:a", create, "a name=freehold-system", &["metadata.name"]),
         ("unchanged", "", Some("a"), "a x=y", &[]),
         ("foreign unchanged", "", Some(""), "x=y", &[]),
@@ -178,6 +187,67 @@ fn the_only_tenant_is_filled_in() {
     }
     let decision = judge(Phase::Complete, &requester("own:a belong"), None, &namespace("name=kube-x"));
     assert!(!decision.admitted() && decision.patch.0.is_empty());
+}
+
+/// Name, namespaces that the tenant has, labels before and after, fields refused.
+type Ruled<'a> = (&'a str, usize, Option<&'a str>, &'a str, &'a [&'a str]);
+
+/// What a Tenant says of its namespaces; the floor does not hold it.
+#[test]
+fn labels_annotations_and_number() {
+    let rules = json!({
+        "max": 2, "labels": {"managed": {"team": "pay"}, "required": [{"key": "env", "values": ["dev", "prod"]}], "forbidden": ["policy.example/*"]},
+        "annotations": {"forbidden": ["example.com/exempt"]},
+    });
+    let cases: &[Ruled] = &[
+        ("all is well", 1, None, "a team=pay env=dev", &[]),
+        ("one too many", 2, None, "a team=pay env=dev", &[TENANT]),
+        ("another managed value", 0, None, "a team=other env=dev", &["metadata.labels[team]"]),
+        ("no managed value", 0, None, "a env=dev", &["metadata.labels[team]"]),
+        ("a required label is missing", 0, None, "a team=pay", &["metadata.labels[env]"]),
+        ("a required label of another value", 0, None, "a team=pay env=test", &["metadata.labels[env]"]),
+        ("older than the rule", 9, Some("a team=pay"), "a team=pay x=y", &[]),
+        ("a required label taken away", 9, Some("a team=pay env=dev"), "a team=pay", &["metadata.labels[env]"]),
+        ("a forbidden label", 0, None, "a team=pay env=dev policy.example/Skip=1", &["metadata.labels[policy.example/Skip]"]),
+        ("a forbidden label as it was", 0, Some("a policy.example/skip=1"), "a team=pay policy.example/skip=1", &[]),
+        (
+            "a forbidden annotation by case",
+            0,
+            Some("a team=pay"),
+            "a team=pay @example.com/Exempt=1",
+            &["metadata.annotations[example.com/Exempt]"],
+        ),
+    ];
+    for (name, existing, old, new, expect) in cases {
+        let said = serde_json::from_value(rules.clone()).unwrap();
+        let requester = Requester {
+            rules: Some(freehold_policy::namespace_rules::Rules { said, existing: *existing }),
+            ..requester("own:a belong")
+        };
+        let decode = |text: &str| serde_json::from_value::<Namespace>(namespace(text)).unwrap();
+        let (old, new) = (old.map(decode), decode(new));
+        let decision = check(Phase::Judge, &requester, old.as_ref(), &new);
+        let fields: Vec<_> = decision.denials.iter().map(|denial| denial.field.as_str()).collect();
+        assert_eq!(fields, *expect, "{name}");
+        let trusted = Requester { allowed: [Question { verb: ADOPT, tenant: Some("a".to_owned()) }].into(), ..requester };
+        assert!(
+            check(Phase::Judge, &trusted, old.as_ref(), &new).denials.iter().all(|denial| denial.rule == "tenant label"),
+            "{name}: platform team"
+        );
+    }
+    let said = serde_json::from_value(json!({"labels": {"managed": {"team": "pay"}}})).unwrap();
+    for text in ["", "x=y", "a"] {
+        let mut object = namespace(text);
+        let owner = Requester {
+            rules: Some(freehold_policy::namespace_rules::Rules { said: TenantNamespaces::clone(&said), existing: 0 }),
+            ..requester("own:a belong")
+        };
+        let decision = check(Phase::Complete, &owner, None, &serde_json::from_value(object.clone()).unwrap());
+        assert!(decision.admitted(), "{}", decision.message());
+        json_patch::patch(&mut object, &decision.patch).expect("the patch applies");
+        assert_eq!(object["metadata"]["labels"]["team"], "pay", "{text}");
+        assert_eq!(object["metadata"]["labels"]["freehold.dev/tenant"], "a", "{text}");
+    }
 }
 
 #[test]

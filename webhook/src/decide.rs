@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use freehold_crds::{BOUNDARY_NAME, BoundarySpec};
+use freehold_policy::namespace_rules::Rules;
 use freehold_policy::namespaces::{self, Question, Requester};
 use freehold_policy::{Decision, Denial, Phase, TENANT_LABEL, objects, pods, view};
 
@@ -30,6 +31,8 @@ pub enum Need {
         questions: BTreeSet<Question>,
         /// Whether the requester's own Tenants are of use: for the label, or for the message that names them.
         owned: bool,
+        /// The tenant in question, if the object says it.
+        tenant: Option<String>,
     },
 }
 
@@ -65,6 +68,8 @@ pub struct RequesterAnswers {
     pub allowed: BTreeSet<Question>,
     /// Tenants that the requester may `own`, as far as they were asked for.
     pub owned: Vec<String>,
+    /// What the tenant in question says of its namespaces.
+    pub rules: Option<Rules>,
 }
 
 /// What to look up for a review.
@@ -78,7 +83,8 @@ pub fn need(review: &Review) -> Need {
             if old.is_some() && before.is_none() && tenant(new).is_none() {
                 return Need::Nothing;
             }
-            Need::Requester { questions: namespaces::questions(old.as_ref(), new), owned: old.is_none() }
+            let of = before.or_else(|| tenant(new)).filter(|name| !name.is_empty());
+            Need::Requester { questions: namespaces::questions(old.as_ref(), new), owned: old.is_none(), tenant: of }
         }
     }
 }
@@ -88,7 +94,8 @@ pub fn decide(phase: Phase, review: &Review, found: Found) -> Answer {
     match (&review.subject, found) {
         (Subject::Ending, _) => Answer::pass("ending"),
         (Subject::Namespace { old, new }, Found::Requester(Ok(answers))) => {
-            let requester = Requester { username: review.user.username.clone(), allowed: answers.allowed, owned: answers.owned };
+            let RequesterAnswers { allowed, owned, rules } = answers;
+            let requester = Requester { username: review.user.username.clone(), allowed, owned, rules };
             answer("namespace", namespaces::check(phase, &requester, old.as_ref(), new))
         }
         (Subject::Namespace { .. }, Found::Requester(Err(why))) => Answer {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use freehold_crds::{BOUNDARY_NAME, Boundary, GROUP, TENANT_LABEL, Tenant};
+use freehold_policy::namespace_rules::Rules;
 use freehold_policy::namespaces::{BELONG, OWN, Question};
 use futures::StreamExt as _;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
@@ -42,6 +43,7 @@ pub struct LookUp {
     client: Client,
     namespaces: Store<PartialObjectMeta<Namespace>>,
     boundaries: Store<Boundary>,
+    tenants: Store<Tenant>,
     owners: Arc<ArcSwap<Owners>>,
     changed: watch::Receiver<()>,
     places: Arc<Semaphore>,
@@ -62,6 +64,7 @@ impl LookUp {
             client: client.clone(),
             namespaces: namespaces.as_reader(),
             boundaries: boundaries.as_reader(),
+            tenants: tenants.as_reader(),
             owners: owners.clone(),
             changed,
             places: Arc::new(Semaphore::new(MAX_QUESTIONS_AT_ONCE)),
@@ -86,7 +89,9 @@ impl LookUp {
         match need {
             Need::Nothing => Found::Nothing,
             Need::Boundary(namespace) => Found::Bounds(self.bounds(&namespace).await),
-            Need::Requester { questions, owned } => Found::Requester(self.requester(user, questions, owned).await),
+            Need::Requester { questions, owned, tenant } => {
+                Found::Requester(self.requester(user, questions, owned, tenant).await)
+            }
         }
     }
 
@@ -123,9 +128,15 @@ impl LookUp {
         }
     }
 
-    async fn requester(&self, user: &User, questions: BTreeSet<Question>, owned: bool) -> Result<RequesterAnswers, String> {
+    async fn requester(
+        &self,
+        user: &User,
+        questions: BTreeSet<Question>,
+        owned: bool,
+        tenant: Option<String>,
+    ) -> Result<RequesterAnswers, String> {
         let allowed = self.ask_all(user, questions).await?;
-        let mut answers = RequesterAnswers { allowed, owned: Vec::new() };
+        let mut answers = RequesterAnswers { allowed, ..RequesterAnswers::default() };
         let belonging = Question { verb: BELONG, tenant: None };
         // Of use where the label is missing and must be there, and where the label that stands there is refused.
         if owned && (answers.allowed.is_empty() || answers.allowed.contains(&belonging)) {
@@ -133,7 +144,20 @@ impl LookUp {
             let own = candidates.into_iter().map(|tenant| Question { verb: OWN, tenant: Some(tenant) }).collect();
             answers.owned = self.ask_all(user, own).await?.into_iter().filter_map(|question| question.tenant).collect();
         }
+        // The label that will be filled in counts like one that is there.
+        let filled_in = answers.owned.first().filter(|_| answers.owned.len() == 1).cloned();
+        answers.rules = tenant.or(filled_in).and_then(|tenant| self.rules(&tenant));
         Ok(answers)
+    }
+
+    /// What a Tenant says of its namespaces, and how many it has. Two that are made at once may both pass: the one too many gets no share.
+    fn rules(&self, name: &str) -> Option<Rules> {
+        let tenant = self.tenants.get(&ObjectRef::new(name))?;
+        let is_its = |one: &PartialObjectMeta<Namespace>| one.labels().get(TENANT_LABEL).is_some_and(|label| label == name);
+        Some(Rules {
+            said: tenant.spec.namespaces.clone().unwrap_or_default(),
+            existing: self.namespaces.state_filter(is_its).len(),
+        })
     }
 
     /// The questions that the authorizer answers with yes.

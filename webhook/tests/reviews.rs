@@ -65,7 +65,7 @@ fn namespace(labels: Value) -> Value {
 fn says(allowed: &[(&'static str, Option<&str>)], owned: &[&str]) -> Found {
     let allowed =
         allowed.iter().map(|(verb, tenant)| Question { verb, tenant: tenant.map(str::to_owned) }).collect::<BTreeSet<_>>();
-    Found::Requester(Ok(RequesterAnswers { allowed, owned: owned.iter().map(|name| (*name).to_owned()).collect() }))
+    Found::Requester(Ok(RequesterAnswers { allowed, owned: owned.iter().map(|name| (*name).to_owned()).collect(), rules: None }))
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn an_owner_of_one_tenant_need_not_say_which() {
         assert_eq!(answered(Phase::Judge, &bytes, belongs)["allowed"], false);
     }
     let bytes = review("namespaces", "CREATE", namespace(Value::Null), Value::Null);
-    let Need::Requester { questions, owned: true } = need(&read(&bytes).unwrap()) else { panic!("nothing was asked") };
+    let Need::Requester { questions, owned: true, .. } = need(&read(&bytes).unwrap()) else { panic!("nothing was asked") };
     assert_eq!(questions.iter().map(|question| question.verb).collect::<Vec<_>>(), [BELONG, ROAM]);
 }
 

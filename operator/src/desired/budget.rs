@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use super::{Kind, Object};
 use crate::quantity::Amount;
 
-/// Namespaces of a Tenant that does not say.
-pub const DEFAULT_NAMESPACES: i32 = 5;
+pub use freehold_policy::namespace_rules::DEFAULT_MAX as DEFAULT_NAMESPACES;
+
 /// Name of the quota and of the defaults for containers.
 pub const QUOTA_NAME: &str = "freehold";
 /// What a container requests that says nothing; without it a quota on requests refuses the pod.

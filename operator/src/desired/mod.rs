@@ -4,6 +4,7 @@
 //! label and is not among them. It stands apart so that each decision is one row of a table in the tests.
 
 pub mod budget;
+pub mod declared;
 pub mod namespace;
 pub mod network;
 pub mod resolve;

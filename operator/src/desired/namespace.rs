@@ -6,7 +6,7 @@ use freehold_crds::{BOUNDARY_NAME, BoundarySpec, Network, OwnerClusterRole, PodB
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
-use super::tenant::{cluster_role, subject};
+use super::tenant::{cluster_role, named as named_subject, subject};
 use super::{Kind, Object, budget, network, resolve};
 
 /// ClusterRole of the chart for every owner: see the Namespace and its Boundary.
@@ -94,6 +94,10 @@ fn bindings(tenant: &Tenant, namespace: &str) -> Vec<Object> {
     for role in [OwnerClusterRole::Admin, OwnerClusterRole::Edit, OwnerClusterRole::View] {
         all.push((role.name(), format!("freehold-owner-{}", role.name()), holders(role)));
     }
+    for binding in tenant.spec.role_bindings.iter().flatten() {
+        let subjects = binding.subjects.iter().map(|one| named_subject(one.kind, &one.name, one.namespace.as_deref())).collect();
+        all.push((binding.cluster_role_name.name(), format!("freehold-role-{}", binding.name), subjects));
+    }
     let name = tenant.name_any();
     all.into_iter()
         .filter(|(_, _, subjects)| !subjects.is_empty())
@@ -139,6 +143,20 @@ mod tests {
             }
             assert_eq!(found, expected);
         }
+    }
+
+    #[test]
+    fn others_than_owners_get_the_roles_that_the_tenant_gives_them() {
+        let spec = json!({"owners": [{"kind": "User", "name": "alice"}], "roleBindings": [
+            {"name": "metrics", "clusterRoleName": "view", "subjects": [{"kind": "ServiceAccount", "name": "prometheus", "namespace": "monitoring"}]},
+        ]});
+        let found = bindings(&tenant("a", spec), "a-dev").into_iter().find(|one| one.name == "freehold-role-metrics").unwrap();
+        is_typed(&found);
+        assert_eq!(found.document["roleRef"]["name"], "view");
+        assert_eq!(
+            found.document["subjects"],
+            json!([{"kind": "ServiceAccount", "name": "prometheus", "namespace": "monitoring"}])
+        );
     }
 
     #[test]

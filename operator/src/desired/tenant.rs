@@ -3,8 +3,8 @@
 //! The verbs are those of `policy::namespaces`, which floor and webhook ask the authorizer. The fixed roles are part of the
 //! chart; the operator may bind them and nothing else, so that it needs none of their rights itself.
 
-use freehold_crds::{GROUP, Owner, OwnerKind, Tenant};
-use freehold_policy::namespaces::OWN;
+use freehold_crds::{GROUP, NamePolicy, Owner, OwnerKind, Tenant};
+use freehold_policy::namespaces::{NAME, OWN};
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
@@ -43,12 +43,15 @@ pub fn owners_name(tenant: &str) -> String {
 
 /// An owner as a subject of RBAC.
 pub fn subject(owner: &Owner) -> Value {
-    match owner.kind {
-        OwnerKind::User => json!({"kind": "User", "apiGroup": RBAC_GROUP, "name": owner.name}),
-        OwnerKind::Group => json!({"kind": "Group", "apiGroup": RBAC_GROUP, "name": owner.name}),
-        OwnerKind::ServiceAccount => {
-            json!({"kind": "ServiceAccount", "name": owner.name, "namespace": owner.namespace.as_deref().unwrap_or_default()})
-        }
+    named(owner.kind, &owner.name, owner.namespace.as_deref())
+}
+
+/// Anybody as a subject of RBAC.
+pub fn named(kind: OwnerKind, name: &str, namespace: Option<&str>) -> Value {
+    match kind {
+        OwnerKind::User => json!({"kind": "User", "apiGroup": RBAC_GROUP, "name": name}),
+        OwnerKind::Group => json!({"kind": "Group", "apiGroup": RBAC_GROUP, "name": name}),
+        OwnerKind::ServiceAccount => json!({"kind": "ServiceAccount", "name": name, "namespace": namespace.unwrap_or_default()}),
     }
 }
 
@@ -62,7 +65,9 @@ pub fn grants(tenant: &Tenant) -> Vec<Object> {
     let name = tenant.name_any();
     let subjects: Vec<Value> = tenant.spec.owners.iter().map(subject).collect();
     let own = own_name(&name);
-    let rules = json!([{"apiGroups": [GROUP], "resources": ["tenants"], "resourceNames": [name], "verbs": ["get", OWN]}]);
+    let free = tenant.spec.namespaces.as_ref().and_then(|namespaces| namespaces.name_policy) == Some(NamePolicy::Any);
+    let verbs: Vec<&str> = ["get", OWN].into_iter().chain(free.then_some(NAME)).collect();
+    let rules = json!([{"apiGroups": [GROUP], "resources": ["tenants"], "resourceNames": [name], "verbs": verbs}]);
     let bind = |role: &str| json!({"roleRef": cluster_role(role), "subjects": subjects});
     vec![
         Object::of_tenant(Kind::ClusterRole, &name, None, &own, json!({"rules": rules})),
@@ -75,6 +80,14 @@ pub fn grants(tenant: &Tenant) -> Vec<Object> {
 mod tests {
     use super::*;
     use crate::fixtures::tenant;
+
+    #[test]
+    fn names_are_free_where_the_tenant_says_so() {
+        for (policy, verbs) in [("Prefixed", json!(["get", "own"])), ("Any", json!(["get", "own", "name"]))] {
+            let spec = json!({"owners": [{"kind": "User", "name": "alice"}], "namespaces": {"namePolicy": policy}});
+            assert_eq!(grants(&tenant("a", spec))[0].document["rules"][0]["verbs"], verbs);
+        }
+    }
 
     #[test]
     fn programs_of_the_tenant_are_marked() {
