@@ -33,16 +33,17 @@ stage_up() {
   # Without this, what comes after would prove nothing.
   ! admin get nodes -o jsonpath='{.items[*].status.runtimeHandlers[*].name}' | grep -q freehold ||
     { echo "the node knows a handler of Freehold before Freehold was installed" >&2; return 1; }
-  "$cluster" load "$name" "$images"/{operator,webhook,runtime-installer}.tar >/dev/null
+  "$cluster" load "$name" "$images"/{operator,webhook,runtime-installer,network-enforcer}.tar >/dev/null
 }
 
-# The chart as on a cluster of one's own, but for what this machine is: no systemd, images loaded by hand, and no KVM that can be relied on.
+# The chart as on a cluster of one's own, but for what this machine is: no systemd, images loaded by hand, no KVM that can be relied on,
+# and a CNI that enforces nothing.
 stage_install() { # further helm arguments…
   local tag
   tag=$(sed -n 's/.*"operator": *"[^"]*:\([^":]*\)".*/\1/p' "$images/images.json")
   "$helm" --kubeconfig "$work/admin.kubeconfig" install freehold charts/freehold --namespace default \
     --set image.tag="$tag" --set image.pullPolicy=Never --set installer.restartCommand=restart-containerd \
-    --set runtime.emulation=Allow "$@" >"$work/helm.log" 2>&1 ||
+    --set runtime.emulation=Allow --set networkEnforcer.mode=Always "$@" >"$work/helm.log" 2>&1 ||
     { echo "the chart could not be installed:" >&2; tail -n 20 "$work/helm.log" >&2; return 1; }
 }
 
@@ -55,7 +56,7 @@ stage_proved() {
     [ $SECONDS -lt $end ] || { echo "no node proved the runtime within 240 s; it said: ${said:-nothing}" >&2; stage_words >&2; return 1; }
     sleep 0.5
   done
-  say "proved: $(admin get noderuntimes -o jsonpath='{range .items[*]}{.metadata.name} ran a machine with {.status.acceleration}, kernel {.status.canary.kernelRelease}, in {.status.canary.startMilliseconds} ms{end}')"
+  say "proved: $(admin get noderuntimes -o jsonpath='{range .items[*]}{.metadata.name} ran a machine ({.status.acceleration}), kernel {.status.canary.kernelRelease}, in {.status.canary.startMilliseconds} ms{end}')"
   local program
   for program in operator webhook; do
     admin rollout status "deployment/freehold-$program" --namespace freehold-system --timeout=60s >/dev/null ||
