@@ -33,17 +33,16 @@ stage_up() {
   # Without this, what comes after would prove nothing.
   ! admin get nodes -o jsonpath='{.items[*].status.runtimeHandlers[*].name}' | grep -q freehold ||
     { echo "the node knows a handler of Freehold before Freehold was installed" >&2; return 1; }
-  "$cluster" load "$name" "$images"/{operator,webhook,runtime-installer,network-enforcer}.tar >/dev/null
+  "$cluster" load "$name" "$images"/{operator,webhook,runtime-installer}.tar >/dev/null
 }
 
-# The chart as on a cluster of one's own, but for what this machine is: no systemd, images loaded by hand, no KVM that can be relied on,
-# and a CNI that enforces nothing.
+# The chart as on a cluster of one's own, but for what this machine is: no systemd, images loaded by hand, and no KVM that can be relied on.
 stage_install() { # further helm arguments…
   local tag
   tag=$(sed -n 's/.*"operator": *"[^"]*:\([^":]*\)".*/\1/p' "$images/images.json")
   "$helm" --kubeconfig "$work/admin.kubeconfig" install freehold charts/freehold --namespace default \
     --set image.tag="$tag" --set image.pullPolicy=Never --set installer.restartCommand=restart-containerd \
-    --set runtime.emulation=Allow --set networkEnforcer.mode=Always "$@" >"$work/helm.log" 2>&1 ||
+    --set runtime.emulation=Allow "$@" >"$work/helm.log" 2>&1 ||
     { echo "the chart could not be installed:" >&2; tail -n 20 "$work/helm.log" >&2; return 1; }
 }
 
