@@ -22,7 +22,7 @@ pub struct ClassNames {
     pub allowed: Vec<String>,
 }
 
-/// How violations are treated. Belonging and host access are enforced in every mode.
+/// How violations are treated; Enforce if absent. Belonging and host access are enforced in every mode.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EnforcementMode {
     /// Violations are denied.
@@ -34,7 +34,7 @@ pub enum EnforcementMode {
     Audit,
 }
 
-/// Whether a tenant takes new work.
+/// Whether a tenant takes new work; Active if absent.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TenantState {
     /// New work is taken.
@@ -44,7 +44,7 @@ pub enum TenantState {
     Cordoned,
 }
 
-/// What becomes of a workload whose pods could never run.
+/// What becomes of a workload whose pods could never run; Warn if absent.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TemplateViolations {
     /// It is admitted with a warning; its pods are refused.
@@ -54,7 +54,7 @@ pub enum TemplateViolations {
     Deny,
 }
 
-/// A level of the Pod Security Standards.
+/// A level of the Pod Security Standards; Baseline if absent.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PodSecurityLevel {
     /// Nothing of the node, and no more rights than container runtimes give by default.
@@ -64,7 +64,7 @@ pub enum PodSecurityLevel {
     Restricted,
 }
 
-/// Whether pods must run in a user namespace of their own (`spec.hostUsers: false`).
+/// Whether pods must run in a user namespace of their own (`spec.hostUsers: false`); Optional if absent.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UserNamespaces {
     /// As the pod says.
@@ -74,7 +74,7 @@ pub enum UserNamespaces {
     Required,
 }
 
-/// Whether an image must be named by its content.
+/// Whether an image must be named by its content; Optional if absent.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ImageDigest {
     /// A tag is enough.
@@ -143,7 +143,7 @@ pub struct TolerationRule {
     pub effect: Option<TaintEffect>,
 }
 
-/// How a toleration compares.
+/// How a toleration compares; Equal if absent.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TolerationOperator {
     /// The value must be equal.
@@ -153,7 +153,7 @@ pub enum TolerationOperator {
     Exists,
 }
 
-/// What a taint does.
+/// What a taint does; any effect if absent.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TaintEffect {
     /// Keeps pods away.

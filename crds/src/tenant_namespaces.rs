@@ -30,7 +30,7 @@ pub struct TenantNamespaces {
     pub annotations: Option<NamespaceAnnotations>,
 }
 
-/// How owners may name namespaces. The platform team may name them as it likes.
+/// How owners may name namespaces; Prefixed if absent. The platform team may name them as it likes.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NamePolicy {
     /// The tenant's name, or that with a dash and more: no name that something else of the cluster still refers to.

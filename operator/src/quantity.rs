@@ -7,6 +7,8 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 /// What the API server caps a quantity at (2^63-1), in thousandths.
 const LARGEST: i128 = (i64::MAX as i128) * 1000;
+/// What rounding a share to a suffix may cost: a 64th.
+const READABLE: i128 = 64;
 /// Suffixes in powers of 1024, and of 1000, from the first power on.
 const BINARY: [&str; 6] = ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
 const DECIMAL: [&str; 6] = ["k", "M", "G", "T", "P", "E"];
@@ -47,11 +49,15 @@ impl Amount {
         Some(Self { milli: whole.saturating_add(fraction).min(LARGEST), binary })
     }
 
-    /// One of `parts` equal parts, rounded down: to thousandths for CPU, to whole units for everything else.
+    /// One of `parts` equal parts, rounded down: to thousandths for CPU, to whole units for everything else. What was written in powers of
+    /// 1024 stays so (`8Gi` in five parts is `1638Mi`, not a number of bytes) where that loses less than a part in [`READABLE`].
     pub fn share(self, resource: &str, parts: i32) -> Self {
         let share = self.milli / i128::from(parts.max(1));
         let cpu = resource.trim_start_matches("requests.").trim_start_matches("limits.") == "cpu";
-        Self { milli: if cpu { share } else { share / 1000 * 1000 }, ..self }
+        let whole = share / 1000;
+        let unit = if self.binary { [1 << 20, 1 << 10].into_iter().find(|unit| whole >= unit * READABLE) } else { None };
+        let unit = unit.unwrap_or(1);
+        Self { milli: if cpu { share } else { whole / unit * unit * 1000 }, ..self }
     }
 
     /// The form in which the API server would store it.
@@ -124,7 +130,11 @@ mod tests {
             ("cpu", "1", 3, "333m"),
             ("limits.cpu", "0.5", 1, "500m"),
             ("requests.memory", "8Gi", 4, "2Gi"),
-            ("requests.memory", "1Gi", 3, "357913941"),
+            ("requests.memory", "1Gi", 3, "341Mi"),
+            ("requests.memory", "8Gi", 5, "1638Mi"),
+            ("requests.memory", "100Mi", 3, "34133Ki"),
+            ("requests.memory", "100Ki", 3, "34133"),
+            ("requests.memory", "1000000000", 3, "333333333"),
             ("pods", "20", 5, "4"),
             ("pods", "7", 5, "1"),
             ("pods", "4", 5, "0"),
