@@ -91,6 +91,29 @@ mod tests {
         }
     }
 
+    /// Of a choice the schema keeps the type's words, not the field's: the default must stand there.
+    #[test]
+    fn a_choice_that_may_be_absent_says_its_default() {
+        fn walk(at: &str, schema: &serde_json::Value, wrong: &mut Vec<String>) {
+            let says = schema["description"].as_str().is_some_and(|text| text.contains("if absent"));
+            if schema["enum"].is_array() && schema["nullable"] == true && !says {
+                wrong.push(at.to_owned());
+            }
+            for (key, member) in schema["properties"].as_object().into_iter().flatten() {
+                walk(&format!("{at}.{key}"), member, wrong);
+            }
+            if schema["items"].is_object() {
+                walk(at, &schema["items"], wrong);
+            }
+        }
+        let mut wrong = Vec::new();
+        for crd in definitions() {
+            let schema = serde_json::to_value(&crd.spec.versions[0].schema.as_ref().unwrap().open_api_v3_schema).unwrap();
+            walk(&crd.spec.names.kind, &schema["properties"]["spec"], &mut wrong);
+        }
+        assert!(wrong.is_empty(), "{wrong:?}");
+    }
+
     #[test]
     fn field_names_are_the_published_ones() {
         let boundary = serde_json::json!({

@@ -35,7 +35,7 @@ pub struct Network {
     pub peers: Vec<TenantPeer>,
 }
 
-/// What pods of one tenant may say to each other.
+/// What pods of one tenant may say to each other; Allow if absent.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WithinTenant {
     /// Everything, in all its namespaces; its own NetworkPolicies narrow that where the enforcer runs.
@@ -47,7 +47,7 @@ pub enum WithinTenant {
     Own,
 }
 
-/// Whether pods may reach the API server.
+/// Whether pods may reach the API server; Deny if absent.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ApiServerAccess {
     /// They may.
@@ -57,7 +57,7 @@ pub enum ApiServerAccess {
     Deny,
 }
 
-/// Which DNS pods may ask.
+/// Which DNS pods may ask; Shared if absent.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DnsAccess {
     /// The cluster's.
@@ -112,7 +112,7 @@ pub struct NetworkPort {
     pub port: i32,
 }
 
-/// The protocols of ports.
+/// The protocols of ports; TCP if absent.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum NetworkProtocol {

@@ -57,7 +57,7 @@ pub struct MicroVm {
     pub default_memory: Option<Quantity>,
 }
 
-/// Whether VMs may run without hardware virtualization.
+/// Whether VMs may run without hardware virtualization; Never if absent.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Emulation {
     /// A node without hardware virtualization is not ready.
@@ -79,7 +79,7 @@ pub struct SandboxRuntimeClass {
     pub ownership: Option<RuntimeClassOwnership>,
 }
 
-/// Who writes a RuntimeClass.
+/// Who writes a RuntimeClass; Managed if absent.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RuntimeClassOwnership {
     /// The operator.

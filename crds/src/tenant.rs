@@ -175,7 +175,7 @@ pub struct TenantRuntimes {
     pub allowed: Vec<String>,
 }
 
-/// What becomes of a deleted Tenant's namespaces.
+/// What becomes of a deleted Tenant's namespaces; Retain if absent.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeletionPolicy {
     /// The namespaces stay, guarded by their Boundaries as they were.
