@@ -1,7 +1,7 @@
 # The commands for a newcomer; the rest is in scripts/ and `cargo xtask --help`.
-.PHONY: help crash demo demo-down test
+.PHONY: help conformance conformance-full crash demo demo-down test
 help: ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-16s %s\n", $$1, $$2}' Makefile
 
 demo: ## sets up what is missing, starts a cluster of its own and shows what separates two tenants (OUTPUT=json for programs)
 	@scripts/demo -o $(or $(OUTPUT),table)
@@ -14,3 +14,9 @@ test: ## sets up what is missing and passes every gate
 
 crash: ## kills every part of a pod in every state of its life, and writes docs/crash-matrix.md
 	@scripts/preflight --root && scripts/crash docs/crash-matrix.md
+
+conformance: ## upstream's NodeConformance specs on runc and in machines, compared in docs/conformance.md; takes up where it ended
+	@scripts/preflight --root && scripts/conformance node
+
+conformance-full: ## the same with the serial, slow and disruptive ones
+	@scripts/preflight --root && scripts/conformance full

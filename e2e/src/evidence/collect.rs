@@ -15,7 +15,7 @@ const COUNTED: Duration = Duration::from_secs(60);
 /// # Errors
 /// If something could not be tried: that is neither a green nor a red row.
 pub async fn rows(people: &People, stage: &Stage, say: impl Fn(&str)) -> anyhow::Result<Vec<Row>> {
-    let mut rows = kernel::rows(&stage.a, &stage.b)?;
+    let mut rows = kernel::rows(&people.platform, &stage.a, &stage.b).await?;
     rows.push(kernel::class(&stage.a, &stage.b));
     rows.extend(refusals(people, Webhook::Up).await?);
     say("asking over the network");

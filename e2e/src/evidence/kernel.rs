@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
+use anyhow::Context as _;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Client;
-use kube::api::{ListParams, LogParams};
+use kube::api::{Api, ListParams, LogParams};
 
 use super::api;
 use crate::{Row, wait};
@@ -23,6 +24,8 @@ pub struct Facts {
     pub pod: String,
     /// Its address.
     pub address: String,
+    /// The node it runs on.
+    pub node: String,
     /// `/proc/sys/kernel/random/boot_id`
     pub boot_id: String,
     /// `uname -r`
@@ -55,27 +58,30 @@ pub async fn facts(client: &Client, namespace: &str, app: &str) -> anyhow::Resul
         let (Some(boot_id), Some(release)) = (lines.next(), lines.next()) else {
             anyhow::bail!("it has not spoken yet: {log:?}")
         };
+        let spec = pod.spec.unwrap_or_default();
         Ok(Facts {
             pod: name,
             address: status.pod_ip.unwrap_or_default(),
+            node: spec.node_name.unwrap_or_default(),
             boot_id: boot_id.to_owned(),
             release: release.to_owned(),
-            runtime_class: pod.spec.unwrap_or_default().runtime_class_name.unwrap_or_default(),
+            runtime_class: spec.runtime_class_name.unwrap_or_default(),
             start_seconds: running.0.as_second() - created.0.as_second(),
         })
     })
     .await
 }
 
-/// Compares both pods and the host.
+/// Compares both pods, and each with its node as the node's kubelet reports it: the cluster may be anywhere.
 ///
 /// # Errors
-/// If the host's own facts can't be read.
-pub fn rows(a: &Facts, b: &Facts) -> anyhow::Result<Vec<Row>> {
-    let host_boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
-    let host_release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned();
-    let differ = a.boot_id != b.boot_id && a.boot_id != host_boot && b.boot_id != host_boot;
-    let same = a.release == b.release && a.release != host_release;
+/// If a node can't be read, or says nothing of its kernel.
+pub async fn rows(platform: &Client, a: &Facts, b: &Facts) -> anyhow::Result<Vec<Row>> {
+    let (host_boot, host_release) = host(platform, &a.node).await?;
+    let (other_boot, other_release) = host(platform, &b.node).await?;
+    let hosts = [&host_boot, &other_boot];
+    let differ = a.boot_id != b.boot_id && !hosts.contains(&&a.boot_id) && !hosts.contains(&&b.boot_id);
+    let same = a.release == b.release && ![&host_release, &other_release].contains(&&a.release);
     Ok(vec![
         Row::fact(
             "boot ids of alice's pod, bob's pod and the host",
@@ -92,6 +98,14 @@ pub fn rows(a: &Facts, b: &Facts) -> anyhow::Result<Vec<Row>> {
             same,
         ),
     ])
+}
+
+/// Boot id and kernel release of a node.
+async fn host(platform: &Client, node: &str) -> anyhow::Result<(String, String)> {
+    let found = Api::<Node>::all(platform.clone()).get(node).await.with_context(|| format!("could not read the node {node}"))?;
+    let info = found.status.and_then(|status| status.node_info).with_context(|| format!("the node {node} reports nothing of itself"))?;
+    anyhow::ensure!(!info.boot_id.is_empty() && !info.kernel_version.is_empty(), "the node {node} reports no kernel");
+    Ok((info.boot_id, info.kernel_version))
 }
 
 /// The class of pods that named none.
