@@ -103,7 +103,8 @@ pub async fn rows(platform: &Client, a: &Facts, b: &Facts) -> anyhow::Result<Vec
 /// Boot id and kernel release of a node.
 async fn host(platform: &Client, node: &str) -> anyhow::Result<(String, String)> {
     let found = Api::<Node>::all(platform.clone()).get(node).await.with_context(|| format!("could not read the node {node}"))?;
-    let info = found.status.and_then(|status| status.node_info).with_context(|| format!("the node {node} reports nothing of itself"))?;
+    let info =
+        found.status.and_then(|status| status.node_info).with_context(|| format!("the node {node} reports nothing of itself"))?;
     anyhow::ensure!(!info.boot_id.is_empty() && !info.kernel_version.is_empty(), "the node {node} reports no kernel");
     Ok((info.boot_id, info.kernel_version))
 }
