@@ -219,7 +219,7 @@ mod tests {
     fn every_port_of_localhost_is_the_listeners() {
         let work = || {
             if rustix::process::geteuid().as_raw() != 0 {
-                return; // the gate that runs pods shows the same
+                return; // the gates run as root
             }
             // SAFETY: takes an integer; only this thread changes its namespace.
             assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET) }, 0);
