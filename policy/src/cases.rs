@@ -17,6 +17,7 @@ const FILES: &[(&str, &str)] = &[
     ("storage.yaml", include_str!("../cases/storage.yaml")),
     ("rights.yaml", include_str!("../cases/rights.yaml")),
     ("system.yaml", include_str!("../cases/system.yaml")),
+    ("own.yaml", include_str!("../cases/own.yaml")),
 ];
 const BOUNDARIES: &str = include_str!("../cases/boundaries.yaml");
 const ROWS: &str = include_str!("../cases/rows.yaml");
