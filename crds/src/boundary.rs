@@ -131,6 +131,10 @@ pub struct PodBoundary {
     #[serde(default)]
     #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
     pub token_audiences: Vec<String>,
+    /// CSI drivers of volumes that a pod says itself: an exact name, or a prefix followed by `*`.
+    #[serde(default)]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
+    pub csi_drivers: Vec<String>,
 }
 
 /// What Services may say.

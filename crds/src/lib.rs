@@ -128,7 +128,7 @@ mod tests {
                     "priorityClassNames": {"default": "normal", "allowed": ["normal"]}, "clusterPriorityClassName": "usual",
                     "schedulerNames": ["batch"], "nodeSelector": {"pool": "shared"},
                     "tolerations": [{"key": "spot", "operator": "Exists", "effect": "NoSchedule"}],
-                    "extendedResources": ["nvidia.com/*"], "deviceClassNames": ["gpu"], "tokenAudiences": ["vault"],
+                    "extendedResources": ["nvidia.com/*"], "deviceClassNames": ["gpu"], "tokenAudiences": ["vault"], "csiDrivers": ["csi.trust.example"],
                 },
                 "services": {
                     "types": ["LoadBalancer"], "loadBalancerClassNames": {"allowed": ["internal"]}, "externalNames": ["*.partner.example"],

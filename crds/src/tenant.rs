@@ -26,8 +26,12 @@ use crate::{
     printcolumn(name = "Class", type_ = "string", json_path = ".spec.tenantClassName", priority = 1),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
-    printcolumn(name = "Pods", type_ = "string", json_path = ".status.quota.used.pods"),
-    printcolumn(name = "Runtime", type_ = "string", json_path = ".spec.runtimes.default"),
+    printcolumn(name = "Mode", type_ = "string", json_path = ".status.summary.mode"),
+    printcolumn(name = "Namespaces", type_ = "string", json_path = ".status.summary.namespaces"),
+    printcolumn(name = "CPU", type_ = "string", json_path = ".status.summary.cpu"),
+    printcolumn(name = "Memory", type_ = "string", json_path = ".status.summary.memory"),
+    printcolumn(name = "Pods", type_ = "string", json_path = ".status.summary.pods"),
+    printcolumn(name = "Runtime", type_ = "string", json_path = ".status.summary.runtime"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -36,6 +40,11 @@ pub struct TenantSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 40))]
     pub tenant_class_name: Option<String>,
+    /// UID of an earlier Tenant of this name whose namespaces this one takes over; none if absent. A Tenant that was deleted and is made
+    /// anew has another UID, and until this says so, what was there stays as it was and nobody new gets it.
+    #[serde(rename = "replacesUID", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub replaces_uid: Option<String>,
     /// Who may make namespaces of this tenant and what they may do in them.
     #[schemars(length(min = 1, max = 64))]
     pub owners: Vec<Owner>,
@@ -86,6 +95,10 @@ pub struct TenantSpec {
     /// StorageClasses that claims get and may name; any if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_classes: Option<ClassNames>,
+    /// CSI drivers of volumes that a pod says itself: an exact name, or a prefix followed by `*`; none if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
+    pub csi_drivers: Option<Vec<String>>,
     /// What the tenant may do at the Kubernetes API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api: Option<TenantApi>,
@@ -152,8 +165,9 @@ impl OwnerClusterRole {
     }
 }
 
-/// What a tenant may use.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+/// What a tenant may use. The names are those that a ResourceQuota counts: one that it does not know would limit nothing.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[x_kube(validation = Rule::new("self.hard.all(k, k in ['cpu', 'memory', 'ephemeral-storage', 'pods', 'services', 'services.nodeports', 'services.loadbalancers', 'replicationcontrollers', 'resourcequotas', 'secrets', 'configmaps', 'persistentvolumeclaims', 'requests.cpu', 'requests.memory', 'requests.storage', 'requests.ephemeral-storage', 'limits.cpu', 'limits.memory', 'limits.ephemeral-storage'] || k.startsWith('count/') || k.startsWith('hugepages-') || k.startsWith('requests.hugepages-') || (k.startsWith('requests.') && k.contains('/')) || k.endsWith('.storageclass.storage.k8s.io/requests.storage') || k.endsWith('.storageclass.storage.k8s.io/persistentvolumeclaims') || k.endsWith('.deviceclass.resource.k8s.io/devices'))").message("quota.hard has a name that no ResourceQuota counts; allowed: such as requests.cpu, limits.memory, pods, count/deployments.apps, requests.nvidia.com/gpu, fast.storageclass.storage.k8s.io/requests.storage"))]
 #[serde(rename_all = "camelCase")]
 pub struct TenantQuota {
     /// Hard limits over all namespaces, in the names of a ResourceQuota. Each namespace gets an equal share.
@@ -202,6 +216,33 @@ pub struct TenantStatus {
     /// The quota and what is used of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<TenantQuotaStatus>,
+    /// The same in a few words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<TenantSummary>,
+}
+
+/// What `kubectl get tenants` shows: figures as used/hard.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantSummary {
+    /// The enforcementMode in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<EnforcementMode>,
+    /// Namespaces, of those that may be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespaces: Option<String>,
+    /// CPU, if the quota has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<String>,
+    /// Memory, if the quota has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
+    /// Pods, if the quota has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pods: Option<String>,
+    /// The SandboxRuntime of pods that name none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<String>,
 }
 
 /// A namespace of the tenant.

@@ -24,6 +24,13 @@ pub struct WriteError {
     source: Box<kube::Error>,
 }
 
+impl WriteError {
+    /// Whether the API server will say the same again: no conflict, no overload, no failure on the way.
+    pub fn is_refusal(&self) -> bool {
+        matches!(&*self.source, kube::Error::Api(status) if (400..500).contains(&status.code) && !matches!(status.code, 404 | 408 | 409 | 429))
+    }
+}
+
 /// What the API server said, without the rest of its answer.
 pub fn said(error: &kube::Error) -> String {
     match error {
@@ -75,8 +82,12 @@ impl Scribe {
             api.patch(&object.name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&object.document)).await
         };
         let mut live = match apply().await {
-            // roleRef and handler never change: someone made another object under our name.
-            Err(kube::Error::Api(status)) if status.code == 422 && object.kind.has_fixed_fields() => {
+            // roleRef never changes: someone made another object under our name. A policy's refusal has the same code, and is none.
+            Err(kube::Error::Api(status))
+                if status.code == 422
+                    && object.kind.has_fixed_fields()
+                    && !status.message.contains("ValidatingAdmissionPolicy") =>
+            {
                 tracing::warn!(kind = ?object.kind, name = object.name, reason = status.message, "made anew");
                 self.metrics.wrote(object.kind, "delete");
                 api.delete(&object.name, &DeleteParams::default()).await.map_err(failed("replace"))?;

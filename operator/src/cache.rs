@@ -9,7 +9,8 @@ use std::hash::Hash;
 use std::pin::pin;
 use std::sync::Arc;
 
-use freehold_crds::{NodeRuntime, SandboxRuntime, TENANT_LABEL, Tenant};
+use freehold_crds::{BOUNDARY_NAME, NodeRuntime, SandboxRuntime, TENANT_LABEL, Tenant};
+use freehold_policy::namespace_rules::trusted_namespaces;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Namespace, Node};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
@@ -22,6 +23,7 @@ use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use crate::desired::runtime::RUNTIME_LABEL;
+use crate::desired::trust::Home;
 use crate::desired::{Kind, MANAGED, MANAGED_LABEL, Object};
 use crate::wake::Wakes;
 
@@ -95,8 +97,9 @@ impl Cache {
         watches.spawn(follow(cache.clone(), Api::all(client.clone()), all.clone(), (), reports, |_, report: &NodeRuntime| {
             vec![Concern::Sandbox(report.spec.sandbox_runtime_name.clone())]
         }));
-        watches.spawn(follow(cache.clone(), Api::all(client.clone()), all.clone(), (), namespaces, |before, namespace| {
-            before.into_iter().chain([namespace]).filter_map(tenant_of).map(Concern::Tenant).collect()
+        let every = cache.tenants.clone();
+        watches.spawn(follow(cache.clone(), Api::all(client.clone()), all.clone(), (), namespaces, move |before, namespace| {
+            concerned_by_namespace(before, namespace, &every.state())
         }));
         watches.spawn(follow(
             cache.clone(),
@@ -153,6 +156,20 @@ impl Cache {
         self.owned.get(&object.kind)?.get(&reference)
     }
 
+    /// What is known of the namespace of a ServiceAccount.
+    pub fn home(&self, namespace: &str) -> Home {
+        match self.namespaces.get(&ObjectRef::new(namespace)) {
+            None => Home::Missing,
+            Some(found) => tenant_of(&*found).map_or(Home::Platforms, Home::Tenants),
+        }
+    }
+
+    /// The Boundary of a namespace as it is stored.
+    pub fn boundary(&self, namespace: &str) -> Option<Arc<DynamicObject>> {
+        let reference = ObjectRef::new_with(BOUNDARY_NAME, Kind::Boundary.resource()).within(namespace);
+        self.owned.get(&Kind::Boundary)?.get(&reference)
+    }
+
     /// What carries our label and one more, with its kind; rights first, since they are the first to be taken away.
     pub fn labelled(&self, key: &str, value: &str) -> Vec<(Kind, Arc<DynamicObject>)> {
         let has = |object: &DynamicObject| object.labels().get(key).is_some_and(|found| found == value);
@@ -188,9 +205,27 @@ fn concerned_tenants(before: Option<&Tenant>, tenant: &Tenant) -> Vec<Concern> {
     [tenant.name_any()].into_iter().chain(names).map(Concern::Tenant).collect()
 }
 
+/// Whose a namespace is and was, and the Tenants that heed its ServiceAccounts: whether they may hangs on whose it is.
+fn concerned_by_namespace(
+    before: Option<&PartialObjectMeta<Namespace>>,
+    namespace: &PartialObjectMeta<Namespace>,
+    tenants: &[Arc<Tenant>],
+) -> Vec<Concern> {
+    let name = namespace.name_any();
+    let trusting = tenants.iter().filter(|tenant| trusted_namespaces(&tenant.spec).any(|trusted| trusted == name));
+    let own = before.into_iter().chain([namespace]).filter_map(tenant_of);
+    own.chain(trusting.map(|tenant| tenant.name_any())).map(Concern::Tenant).collect()
+}
+
 /// The tenant that an object says it belongs to.
 fn tenant_of(object: &impl ResourceExt) -> Option<String> {
     object.labels().get(TENANT_LABEL).filter(|name| !name.is_empty()).cloned()
+}
+
+/// Leaves away what no reconciler reads: a tenant must not fill our memory with it.
+fn slim<K: Resource>(object: &mut K) {
+    let metadata = object.meta_mut();
+    (metadata.managed_fields, metadata.annotations) = (None, None);
 }
 
 /// One watch: fills its store and tells whom each event concerns. It never ends by itself; failures back off and are logged.
@@ -207,7 +242,7 @@ async fn follow<K>(
 {
     let reader = writer.as_reader();
     let kind = K::kind(&dynamic).into_owned();
-    let mut events = pin!(watcher(api, config).default_backoff());
+    let mut events = pin!(watcher(api, config).default_backoff().modify(slim));
     while let Some(event) = events.next().await {
         let event = match event {
             Ok(event) => event,

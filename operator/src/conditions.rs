@@ -3,10 +3,15 @@
 //! Pure: time and the status before come in. A condition keeps its transition time while its status stays, so that writing
 //! the same finding again is no change.
 
-use freehold_crds::{TenantNamespaceStatus, TenantQuotaStatus, TenantStatus};
+use freehold_crds::{TenantNamespaceStatus, TenantQuotaStatus, TenantSpec, TenantStatus, TenantSummary};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
+use crate::desired::budget;
+use crate::desired::resolve::DEFAULT_RUNTIME;
+
+/// Reason of a Tenant that waits for the platform team to say whose its name's namespaces are.
+pub const UID_CHANGED: &str = "UIDChanged";
 /// Names that a message lists at most; the rest is counted.
 const MAX_LISTED: usize = 5;
 /// Characters of one error in a message.
@@ -27,6 +32,10 @@ pub struct Findings {
     pub beyond: Vec<String>,
     /// Declared namespaces that belong to somebody else.
     pub taken: Vec<String>,
+    /// Namespaces whose ServiceAccounts are not heeded.
+    pub withheld: Vec<String>,
+    /// Namespaces of earlier Tenants of this name, each with that one's UID.
+    pub held: Vec<(String, String)>,
     /// SandboxRuntimes that do not exist.
     pub missing: Vec<String>,
     /// What the API server refused.
@@ -35,6 +44,28 @@ pub struct Findings {
     pub namespaces: Vec<TenantNamespaceStatus>,
     /// Quota and usage.
     pub quota: Option<TenantQuotaStatus>,
+    /// What `kubectl get tenants` shows.
+    pub summary: Option<TenantSummary>,
+}
+
+/// The figures of `kubectl get tenants`; used and hard where the quota has them.
+pub fn summary(spec: &TenantSpec, namespaces: usize, quota: Option<&TenantQuotaStatus>) -> TenantSummary {
+    let of = |names: &[&str]| {
+        let quota = quota?;
+        let name = names.iter().find(|name| quota.hard.contains_key(**name))?;
+        let used = quota.used.get(*name).map_or("0", |quantity| quantity.0.as_str());
+        Some(format!("{used}/{}", quota.hard.get(*name)?.0))
+    };
+    let runtimes = spec.runtimes.as_ref();
+    let runtime = runtimes.and_then(|runtimes| runtimes.default.as_ref().or(runtimes.allowed.first())).map(String::as_str);
+    TenantSummary {
+        mode: Some(spec.enforcement_mode.unwrap_or_default()),
+        namespaces: Some(format!("{namespaces}/{}", budget::max_namespaces(spec))),
+        cpu: of(&["requests.cpu", "cpu", "limits.cpu"]),
+        memory: of(&["requests.memory", "memory", "limits.memory"]),
+        pods: of(&["pods", "count/pods"]),
+        runtime: Some(runtime.unwrap_or(DEFAULT_RUNTIME).to_owned()),
+    }
 }
 
 /// A condition; its transition time is the one before if its status is.
@@ -59,6 +90,34 @@ pub fn condition(
     }
 }
 
+/// Something that happened to a Tenant, told once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct News {
+    /// Whether somebody should look.
+    pub warning: bool,
+    /// The condition's reason.
+    pub reason: String,
+    /// The condition's message.
+    pub message: String,
+}
+
+/// What a status says that the one before did not: a new reason of Ready, and that a decision is waited for.
+pub fn news(before: Option<&TenantStatus>, after: &TenantStatus) -> Vec<News> {
+    let of = |status: &TenantStatus, type_: &str| status.conditions.iter().find(|condition| condition.type_ == type_).cloned();
+    let mut told = Vec::<News>::new();
+    for (type_, calm) in [("Ready", "True"), ("Stalled", "False")] {
+        let Some(now) = of(after, type_) else { continue };
+        let then = before.and_then(|before| of(before, type_));
+        let is_new = then.as_ref().is_none_or(|then| (&then.status, &then.reason) != (&now.status, &now.reason));
+        // That nothing waits is no news, nor what Ready says already.
+        let is_said = type_ == "Stalled" && (now.status == calm || told.iter().any(|news| news.reason == now.reason));
+        if is_new && !is_said {
+            told.push(News { warning: now.status != calm, reason: now.reason, message: now.message });
+        }
+    }
+    told
+}
+
 fn listed(names: &[String]) -> String {
     let mut text = names.iter().take(MAX_LISTED).cloned().collect::<Vec<_>>().join(", ");
     if names.len() > MAX_LISTED {
@@ -79,6 +138,15 @@ pub fn tenant(before: Option<&TenantStatus>, generation: Option<i64>, findings: 
         let more = if findings.failed.len() > 1 { format!(" (and {} more)", findings.failed.len() - 1) } else { String::new() };
         problems.push(("ApplyFailed", format!("{}{more}", first.chars().take(MAX_ERROR).collect::<String>())));
     }
+    if let Some((_, uid)) = findings.held.first() {
+        let names: Vec<String> = findings.held.iter().map(|(name, _)| name.clone()).collect();
+        let text = format!(
+            "namespace {} is that of an earlier Tenant of this name (UID {uid}) and stays as it was; to take it over, set spec.replacesUID to \
+             that UID",
+            listed(&names)
+        );
+        problems.push((UID_CHANGED, text));
+    }
     if !findings.missing.is_empty() {
         let text = format!("SandboxRuntime {} does not exist; its pods are refused until it does", listed(&findings.missing));
         problems.push(("RuntimeMissing", text));
@@ -89,6 +157,13 @@ pub fn tenant(before: Option<&TenantStatus>, generation: Option<i64>, findings: 
             listed(&findings.taken)
         );
         problems.push(("NamespaceTaken", text));
+    }
+    if !findings.withheld.is_empty() {
+        let text = format!(
+            "ServiceAccounts of namespace {} get no rights: it must exist and must not be another tenant's",
+            listed(&findings.withheld)
+        );
+        problems.push(("ServiceAccountsWithheld", text));
     }
     if !findings.waiting.is_empty() {
         problems.push(("NamespacesPending", format!("waiting for the quota to count in {}", listed(&findings.waiting))));
@@ -114,9 +189,20 @@ pub fn tenant(before: Option<&TenantStatus>, generation: Option<i64>, findings: 
     let (running, (reason, message)) =
         (reconciling.is_some(), reconciling.unwrap_or(("Settled", "nothing left to do".to_owned())));
     let reconciling = condition(conditions, "Reconciling", running, reason, message, generation, now);
+    let (stuck, message) = match problems.iter().find(|(reason, _)| *reason == UID_CHANGED) {
+        Some((_, text)) => (true, text.clone()),
+        None => (false, "nothing waits for a decision".to_owned()),
+    };
+    let stalled = condition(conditions, "Stalled", stuck, if stuck { UID_CHANGED } else { "Free" }, message, generation, now);
     let mut namespaces = findings.namespaces;
     namespaces.truncate(MAX_NAMESPACES);
-    TenantStatus { observed_generation: generation, conditions: vec![ready, reconciling], namespaces, quota: findings.quota }
+    TenantStatus {
+        observed_generation: generation,
+        conditions: vec![ready, reconciling, stalled],
+        namespaces,
+        quota: findings.quota,
+        summary: findings.summary,
+    }
 }
 
 #[cfg(test)]
@@ -165,6 +251,22 @@ mod tests {
                 "namespace prod",
             ),
             (
+                "an earlier Tenant's namespace",
+                Findings { held: vec![("a-dev".to_owned(), "older".to_owned())], ..Findings::default() },
+                "False",
+                "UIDChanged",
+                "False",
+                "a-dev is that of an earlier Tenant of this name (UID older)",
+            ),
+            (
+                "a program of nobody",
+                Findings { withheld: names(&["platform-ci"]), ..Findings::default() },
+                "False",
+                "ServiceAccountsWithheld",
+                "False",
+                "namespace platform-ci get no rights",
+            ),
+            (
                 "refused",
                 Findings { failed: names(&["no", "never"]), missing: names(&["gone"]), ..Findings::default() },
                 "False",
@@ -186,8 +288,43 @@ mod tests {
             assert_eq!((found.status.as_str(), found.reason.as_str()), (ready, reason), "{what}");
             assert!(found.message.contains(says), "{what}: {}", found.message);
             assert_eq!(status.conditions[1].status, reconciling, "{what}");
+            assert_eq!(status.conditions[2].status == "True", reason == "UIDChanged", "{what}");
             assert!(status.conditions.iter().all(|condition| condition.observed_generation == Some(2)), "{what}");
         }
+    }
+
+    #[test]
+    fn what_is_new_is_told_once() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let status = |findings| tenant(None, Some(1), findings, at(0));
+        let (calm, held) = (Findings::default(), Findings { held: vec![("a-dev".to_owned(), "older".to_owned())], ..Findings::default() });
+        let failed = Findings { failed: names(&["no"]), ..held.clone() };
+        for (what, before, after, expected) in [
+            ("a new Tenant", None, &calm, vec![(false, "Enforced")]),
+            ("the same again", Some(&calm), &calm, vec![]),
+            ("an earlier Tenant's namespace", Some(&calm), &held, vec![(true, "UIDChanged")]),
+            ("the same again", Some(&held), &held, vec![]),
+            ("behind something else", Some(&calm), &failed, vec![(true, "ApplyFailed"), (true, "UIDChanged")]),
+            ("taken over", Some(&held), &calm, vec![(false, "Enforced")]),
+        ] {
+            let found = news(before.map(|findings| status(findings.clone())).as_ref(), &status(after.clone()));
+            let found: Vec<_> = found.iter().map(|news| (news.warning, news.reason.as_str())).collect();
+            assert_eq!(found, expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_summary_has_what_the_quota_has() {
+        let spec = |rest: &str| -> TenantSpec { serde_json::from_str(&format!(r#"{{"owners": []{rest}}}"#)).unwrap() };
+        let quota: TenantQuotaStatus = serde_json::from_str(
+            r#"{"hard": {"requests.cpu": "4", "limits.cpu": "8", "pods": "20"}, "used": {"requests.cpu": "500m", "pods": "2"}}"#,
+        )
+        .unwrap();
+        let found = summary(&spec(r#", "namespaces": {"max": 3}, "runtimes": {"allowed": ["kata"]}"#), 2, Some(&quota));
+        assert_eq!(found.cpu.as_deref(), Some("500m/4"));
+        assert_eq!((found.memory, found.pods.as_deref()), (None, Some("2/20")));
+        assert_eq!((found.namespaces.as_deref(), found.runtime.as_deref()), (Some("2/3"), Some("kata")));
+        assert_eq!(summary(&spec(""), 0, None).runtime.as_deref(), Some("microvm"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Parser;
-use freehold_operator::apply::Scribe;
+use freehold_operator::apply::{FIELD_MANAGER, Scribe};
 use freehold_operator::cache::Cache;
 use freehold_operator::leader::Candidate;
 use freehold_operator::metrics::Metrics;
@@ -13,6 +13,7 @@ use freehold_operator::{sandboxes, tenants};
 use freehold_serve::stop::Stop;
 use freehold_serve::{connections, health, logging, stop};
 use futures::StreamExt as _;
+use kube::runtime::events::Recorder;
 use kube::runtime::{Config, applier};
 
 /// Tenants, and SandboxRuntimes, that are worked on at once.
@@ -86,6 +87,7 @@ async fn lead(
             cache: cache.clone(),
             scribe: Scribe { client: client.clone(), metrics: metrics.clone() },
             told: Default::default(),
+            recorder: Recorder::new(client.clone(), FIELD_MANAGER.into()),
         });
         let mut controllers = tokio::task::JoinSet::new();
         let (ending, counting) = (stop.clone(), metrics.clone());

@@ -10,9 +10,10 @@ use freehold_crds::{DeletionPolicy, TENANT_LABEL, Tenant, TenantNamespaceStatus,
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Namespace as CoreNamespace;
 use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt as _;
+use kube::{Resource as _, ResourceExt as _};
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::runtime::controller::Action;
+use kube::runtime::events::{Event, EventType, Recorder};
 use serde_json::{Value, json};
 
 use crate::apply::{FIELD_MANAGER, Scribe, WriteError, said};
@@ -20,7 +21,7 @@ use crate::cache::Cache;
 use crate::conditions::{self, Findings};
 use crate::desired::namespace::Namespace;
 use crate::desired::resolve;
-use crate::desired::{Kind, Object, budget, declared, namespace, network, tenant};
+use crate::desired::{Kind, Object, budget, declared, heir, namespace, network, tenant, trust};
 
 /// Keeps a deleted Tenant until its grants are gone.
 pub const FINALIZER: &str = "freehold.dev/tenant";
@@ -33,6 +34,9 @@ const RESYNC: Duration = Duration::from_secs(600);
 /// Least time between two writes of a status in which only the usage differs: pods come and go by the hundred.
 const USAGE_PAUSE: Duration = Duration::from_secs(10);
 
+/// Characters of an event's note; the API server takes 1024 bytes, and a character has up to four.
+const MAX_NOTE: usize = 256;
+
 /// What a round needs.
 pub struct Context {
     /// What is watched.
@@ -41,6 +45,8 @@ pub struct Context {
     pub scribe: Scribe,
     /// When each Tenant's status was last written.
     pub told: Mutex<HashMap<String, Instant>>,
+    /// Who writes events.
+    pub recorder: Recorder,
 }
 
 /// Why a round ended early.
@@ -76,7 +82,9 @@ pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Act
     }
 
     let (taken, mut unmade) = tend(&tenant, &context).await;
-    let namespaces = namespaces(&context.cache, &name);
+    let (namespaces, held) = namespaces(&context.cache, &tenant);
+    // From here on only those are owners whom somebody can vouch for.
+    let (heeded, withheld) = trust::heeded(&tenant, |namespace| context.cache.home(namespace));
     let known: BTreeMap<_, _> = context
         .cache
         .sandboxes
@@ -86,13 +94,15 @@ pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Act
         .collect();
     let runtimes = resolve::runtimes(&tenant.spec, &known);
     let pods = resolve::pods(&tenant.spec, &runtimes.classes, context.cache.usual_priority_class().as_deref());
-    let mut findings = Findings { missing: runtimes.missing.clone(), taken, ..Findings::default() };
+    let mut findings = Findings { missing: runtimes.missing.clone(), taken, withheld, held: held.clone(), ..Findings::default() };
     findings.failed.append(&mut unmade);
     let mut wanted: HashSet<(Kind, Option<String>, String)> = HashSet::new();
     let mut want = |object: &Object| wanted.insert((object.kind, object.namespace.clone(), object.name.clone()));
 
     let siblings: Vec<String> = namespaces.iter().filter(|one| !one.terminating).map(|one| one.name.clone()).collect();
-    for grant in tenant::grants(&tenant).into_iter().chain(tenant::members(&name, &siblings)) {
+    // The mark restricts: programs in what an earlier Tenant left behind have it too.
+    let marked: Vec<String> = siblings.iter().chain(held.iter().map(|(namespace, _)| namespace)).cloned().collect();
+    for grant in tenant::grants(&heeded).into_iter().chain(tenant::members(&name, &marked)) {
         want(&grant);
         if let Err(error) = context.scribe.put(&context.cache, &grant).await {
             findings.failed.push(error.to_string());
@@ -112,8 +122,8 @@ pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Act
             findings.beyond.push(namespace.name.clone());
         }
         let network = network::resolve(&tenant, &namespace.name, &wishes);
-        let ground = namespace::ground(&tenant, &namespace.name, &network, has_share);
-        let boundary = namespace::boundary(&tenant, namespace, &pods, &network, &siblings, has_share);
+        let ground = namespace::ground(&heeded, &namespace.name, &network, has_share);
+        let boundary = namespace::boundary(&heeded, namespace, &pods, &network, &siblings, has_share);
         ground.iter().chain([&boundary]).for_each(|object| {
             want(object);
         });
@@ -128,18 +138,19 @@ pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Act
             Err(error) => findings.failed.push(error.to_string()),
         }
     }
-    let terminating: HashSet<&String> = findings.terminating.iter().collect();
+    let left: HashSet<&String> = findings.terminating.iter().chain(held.iter().map(|(namespace, _)| namespace)).collect();
     for (kind, object) in context.cache.labelled(TENANT_LABEL, &name) {
         let key = (kind, object.namespace(), object.name_any());
-        let going = object.namespace().is_some_and(|namespace| terminating.contains(&namespace));
+        let left = object.namespace().is_some_and(|namespace| left.contains(&namespace));
         if !wanted.contains(&key)
-            && !going
+            && !left
             && let Err(error) = context.scribe.remove(kind, &object).await
         {
             findings.failed.push(error.to_string());
         }
     }
     findings.quota = usage(&context.cache, &tenant, &namespaces);
+    findings.summary = Some(conditions::summary(&tenant.spec, namespaces.len(), findings.quota.as_ref()));
     for error in &findings.failed {
         tracing::warn!(tenant = name, error, "refused");
     }
@@ -186,37 +197,52 @@ pub fn on_error(_: Arc<Tenant>, error: &Error, _: Arc<Context>) -> Action {
     Action::requeue(RETRY)
 }
 
-/// The Tenant's namespaces, oldest first.
-fn namespaces(cache: &Cache, tenant: &str) -> Vec<Namespace> {
+/// The Tenant's namespaces, oldest first, and apart from them those of earlier Tenants of its name, each with that one's UID.
+fn namespaces(cache: &Cache, tenant: &Tenant) -> (Vec<Namespace>, Vec<(String, String)>) {
+    let name = tenant.name_any();
     let belongs = |namespace: &kube::api::PartialObjectMeta<CoreNamespace>| {
-        namespace.labels().get(TENANT_LABEL).is_some_and(|label| label == tenant)
+        namespace.labels().get(TENANT_LABEL).is_some_and(|label| *label == name)
     };
-    let mut namespaces: Vec<_> = cache
-        .namespaces
-        .state_filter(belongs)
-        .iter()
-        .map(|namespace| Namespace {
+    let (mut namespaces, mut held) = (Vec::new(), Vec::new());
+    for namespace in cache.namespaces.state_filter(belongs) {
+        let boundary = cache.boundary(&namespace.name_any()).map(|boundary| boundary.data.clone());
+        if let Some(uid) = heir::predecessor(tenant, boundary.as_ref()) {
+            held.push((namespace.name_any(), uid));
+            continue;
+        }
+        namespaces.push(Namespace {
             created: namespace.creation_timestamp().map_or(0, |time| time.0.as_second()),
             name: namespace.name_any(),
             uid: namespace.uid().unwrap_or_default(),
             terminating: namespace.metadata.deletion_timestamp.is_some(),
-        })
-        .collect();
+        });
+    }
     namespaces.sort();
-    namespaces
+    held.sort();
+    (namespaces, held)
 }
 
-/// Puts everything in place in one namespace: the Boundary only once the quota counts. False if it does not yet.
+/// Puts everything in place in one namespace: the Boundary last, and only once all that guards is there and the quota counts. False if it does
+/// not yet. Where something that guards is refused, a fresh namespace gets no Boundary, and one that has it takes nothing new.
 async fn guard(context: &Context, ground: Vec<Object>, boundary: Object) -> Result<bool, WriteError> {
-    let mut counted = true;
+    let (mut counted, mut failed) = (true, None::<WriteError>);
     for object in ground {
-        let live = context.scribe.put(&context.cache, &object).await?;
-        counted &= object.kind != Kind::ResourceQuota || budget::is_counted(&live);
+        match context.scribe.put(&context.cache, &object).await {
+            Ok(live) => counted &= object.kind != Kind::ResourceQuota || budget::is_counted(&live),
+            Err(error) if failed.as_ref().is_none_or(|first| !first.is_refusal()) => failed = Some(error),
+            Err(_) => {}
+        }
     }
-    if counted {
-        context.scribe.put(&context.cache, &boundary).await?;
+    match failed {
+        None if counted => context.scribe.put(&context.cache, &boundary).await.map(|_| true),
+        None => Ok(false),
+        Some(error) => {
+            if error.is_refusal() && context.cache.live(&boundary).is_some() {
+                context.scribe.put(&context.cache, &namespace::closed(boundary)).await?;
+            }
+            Err(error)
+        }
     }
-    Ok(counted)
 }
 
 /// What the namespaces use together, as their quotas say.
@@ -239,7 +265,7 @@ async fn tell(tenant: &Tenant, findings: Findings, context: &Context) -> Result<
         return Ok(None);
     }
     let told = context.told.lock().unwrap_or_else(PoisonError::into_inner).get(&name).copied();
-    let but_usage = |status: &TenantStatus| TenantStatus { quota: None, ..status.clone() };
+    let but_usage = |status: &TenantStatus| TenantStatus { quota: None, summary: None, ..status.clone() };
     if before.map(but_usage) == Some(but_usage(&status))
         && let Some(left) = told.and_then(|told| USAGE_PAUSE.checked_sub(told.elapsed()))
     {
@@ -252,7 +278,25 @@ async fn tell(tenant: &Tenant, findings: Findings, context: &Context) -> Result<
         .await
         .map_err(|source| Error::Tenant { what: "the status", name: name.clone(), source: Box::new(source) })?;
     context.told.lock().unwrap_or_else(PoisonError::into_inner).insert(name, Instant::now());
+    for news in conditions::news(before, &status) {
+        announce(tenant, news, context).await;
+    }
     Ok(None)
+}
+
+/// Writes an event about the Tenant. The status says the same: one that can't be written is logged and forgotten.
+async fn announce(tenant: &Tenant, news: conditions::News, context: &Context) {
+    let event = Event {
+        type_: if news.warning { EventType::Warning } else { EventType::Normal },
+        reason: news.reason,
+        note: Some(news.message.chars().take(MAX_NOTE).collect()),
+        action: "Reconcile".to_owned(),
+        secondary: None,
+    };
+    context.scribe.metrics.wrote_to("Event", "create");
+    if let Err(error) = context.recorder.publish(&event, &tenant.object_ref(&())).await {
+        tracing::warn!(tenant = tenant.name_any(), error = said(&error), "an event was not written");
+    }
 }
 
 fn resource() -> kube::api::ApiResource {
@@ -272,7 +316,8 @@ async fn release(tenant: &Tenant, context: &Context) -> Result<Action, Error> {
         }
     }
     if tenant.spec.deletion_policy == Some(DeletionPolicy::Delete) {
-        let left = namespaces(&context.cache, &name);
+        // What an earlier Tenant of this name left behind is not this one's to delete.
+        let (left, _) = namespaces(&context.cache, tenant);
         let api: Api<CoreNamespace> = Api::all(context.scribe.client.clone());
         for namespace in left.iter().filter(|namespace| !namespace.terminating) {
             context.scribe.metrics.wrote_to("Namespace", "delete");

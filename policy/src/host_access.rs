@@ -49,20 +49,34 @@ pub const PROFILE_TYPES: &[&str] = &["RuntimeDefault", "Localhost"];
 /// The annotation by which AppArmor was chosen before the field; runtimes still read it.
 pub const APPARMOR_ANNOTATION: &str = "container.apparmor.security.beta.kubernetes.io/";
 
-/// Annotations by which a pod would configure its runtime or join foreign networks.
+/// Beginnings of annotations by which a pod would configure its runtime or join foreign networks.
 pub const RUNTIME_ANNOTATIONS: &[&str] = &[
     "io.katacontainers.",
     "io.kubernetes.cri-o.",
+    "io.kubernetes.cri.",
     "io.containerd.",
     "run.oci.",
+    "dev.gvisor.",
     "k8s.v1.cni.cncf.io/networks",
-    "v1.multus-cni.io/",
 ];
 
+/// Domains, with all below them, of annotations that do the same: devices of the node (CDI, plug-ins of containerd's NRI), and networks,
+/// pools and addresses of one's choice (Multus, Calico, Cilium, OVN-Kubernetes).
+pub const RUNTIME_DOMAINS: &[&str] =
+    &["cdi.k8s.io", "nri.io", "noderesource.dev", "multus-cni.io", "projectcalico.org", "cilium.io", "k8s.ovn.org"];
+
+/// Whether an annotation configures a runtime or a network.
+fn configures_runtime(key: &str) -> bool {
+    let below = |domain: &str, known: &str| domain.strip_suffix(known).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    RUNTIME_ANNOTATIONS.iter().any(|start| key.starts_with(start))
+        || key.split_once('/').is_some_and(|(domain, _)| RUNTIME_DOMAINS.iter().any(|known| below(domain, known)))
+}
+
 /// All that gives a pod access to its node, `prefix` being where the pod stands in the object (empty, or `spec.template.`).
-pub fn check(prefix: &str, pod: &Pod) -> Vec<Denial> {
+/// Of a pod that exists, annotations that stay as they are were set by plug-ins, or are older than the rule.
+pub fn check(prefix: &str, old: Option<&Pod>, pod: &Pod) -> Vec<Denial> {
     let mut denials = Vec::new();
-    annotations(&format!("{prefix}metadata.annotations"), pod, &mut denials);
+    annotations(&format!("{prefix}metadata.annotations"), old, pod, &mut denials);
     pod_level(&format!("{prefix}spec"), &pod.spec, &mut denials);
     for (list, containers) in pod.spec.lists() {
         for (index, container) in containers.iter().enumerate() {
@@ -72,13 +86,13 @@ pub fn check(prefix: &str, pod: &Pod) -> Vec<Denial> {
     denials
 }
 
-fn annotations(at: &str, pod: &Pod, denials: &mut Vec<Denial>) {
+fn annotations(at: &str, old: Option<&Pod>, pod: &Pod, denials: &mut Vec<Denial>) {
     for (key, value) in &pod.metadata.annotations {
         let confined = value == "runtime/default" || value.starts_with("localhost/") || value.is_empty();
         if key.starts_with(APPARMOR_ANNOTATION) && !confined {
             denials.push(Denial::new(format!("{at}[{key}]"), value, "AppArmor profile", "runtime/default, localhost/…"));
         }
-        if RUNTIME_ANNOTATIONS.iter().any(|start| key.starts_with(start)) {
+        if configures_runtime(key) && old.and_then(|old| old.metadata.annotations.get(key)) != Some(value) {
             denials.push(Denial::new(format!("{at}[{key}]"), value, "runtime annotations", "leave it out"));
         }
     }

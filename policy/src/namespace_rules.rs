@@ -4,8 +4,9 @@
 //! webhook alone holds these; what the floor holds of namespaces stands in [`crate::namespaces`]. A namespace beyond the number
 //! that comes while no webhook answers gets no share of the budget, and so runs nothing.
 
-use freehold_crds::TenantNamespaces;
+use freehold_crds::{OwnerKind, TenantNamespaces, TenantSpec};
 
+use crate::namespaces::prefixed;
 use crate::view::{Metadata, Namespace};
 use crate::{Decision, Denial, Phase, TENANT_LABEL, set, shown_list};
 
@@ -19,6 +20,26 @@ pub struct Rules {
     pub said: TenantNamespaces,
     /// Namespaces that the tenant has.
     pub existing: usize,
+    /// Whether the name in question is somebody else's: see [`is_spoken_for`].
+    pub spoken_for: bool,
+}
+
+/// Namespaces whose ServiceAccounts a Tenant gives rights to, as owners or by a role. Who has such a namespace has those rights.
+pub fn trusted_namespaces(spec: &TenantSpec) -> impl Iterator<Item = &str> {
+    let owners = spec.owners.iter().map(|owner| (owner.kind, owner.namespace.as_deref()));
+    let subjects = spec.role_bindings.iter().flatten().flat_map(|binding| &binding.subjects);
+    let subjects = subjects.map(|subject| (subject.kind, subject.namespace.as_deref()));
+    owners.chain(subjects).filter(|(kind, _)| *kind == OwnerKind::ServiceAccount).filter_map(|(_, namespace)| namespace)
+}
+
+/// Whether a namespace of this name is not `tenant`'s to make: programs in it would have rights in another Tenant, or it is named after
+/// another Tenant whose name goes on from this one's (`team` and `team-a`).
+pub fn is_spoken_for<'a>(tenant: &str, name: &str, mut tenants: impl Iterator<Item = (&'a str, &'a TenantSpec)>) -> bool {
+    tenants.any(|(other, spec)| {
+        other != tenant
+            && (trusted_namespaces(spec).any(|trusted| trusted == name)
+                || (prefixed(tenant, name) && prefixed(tenant, other) && prefixed(other, name)))
+    })
 }
 
 /// Judges what `decision` would leave of a Namespace that a requester creates or changes; `labels` are those after its patch.
@@ -30,6 +51,14 @@ pub fn check(phase: Phase, rules: &Rules, old: Option<&Namespace>, new: &Namespa
         let field = format!("metadata.labels[{TENANT_LABEL}]");
         let allowed = format!("{max} in all; delete one, or ask the platform team");
         decision.denials.push(Denial::new(field, format!("namespace {}", rules.existing + 1), "number of namespaces", allowed));
+    }
+    if old.is_none() && rules.spoken_for {
+        decision.denials.push(Denial::new(
+            "metadata.name",
+            &new.metadata.name,
+            "names of namespaces",
+            "another name; this one is taken",
+        ));
     }
     let labels = rules.said.labels.clone().unwrap_or_default();
     for (key, value) in labels.managed.iter().flatten() {

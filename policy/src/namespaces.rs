@@ -37,6 +37,12 @@ pub const GUARDED_ANNOTATIONS: &[&str] = &[
     "scheduler.alpha.kubernetes.io/defaultTolerations",
     "scheduler.alpha.kubernetes.io/tolerationsWhitelist",
 ];
+/// Labels of a tenant's namespace. Who serves all tenants holds all namespaces in memory, so what one may weigh is bounded.
+pub const MAX_LABELS: usize = 64;
+/// Annotations of a tenant's namespace; see [`MAX_LABELS`].
+pub const MAX_ANNOTATIONS: usize = 32;
+/// Characters of one annotation: what `kubectl apply` keeps of a Namespace's manifest there fits.
+pub const MAX_ANNOTATION_CHARACTERS: usize = 4096;
 /// Every other label with this prefix is ours.
 pub const OUR_PREFIX: &str = "freehold.dev/";
 
@@ -155,6 +161,7 @@ pub fn check(phase: Phase, requester: &Requester, old: Option<&Namespace>, new: 
             }
             guarded(old, new, &mut decision.denials);
             pod_security(old, new, &mut decision.denials);
+            size(old, new, &mut decision.denials);
         }
     }
     if !decision.admitted() {
@@ -208,6 +215,29 @@ fn guarded(old: Option<&Namespace>, new: &Namespace, denials: &mut Vec<Denial>) 
             let allowed = before.get(key).map_or("unset".to_owned(), |value| format!("{value:?}, as it was"));
             denials.push(Denial::new(format!("metadata.{map}[{key}]"), value, "guarded metadata", allowed));
         }
+    }
+}
+
+/// How much metadata there may be; what was more before may stay and shrink.
+fn size(old: Option<&Namespace>, new: &Namespace, denials: &mut Vec<Denial>) {
+    let none = Namespace::default();
+    let (old, new) = (&old.unwrap_or(&none).metadata, &new.metadata);
+    let counts = [
+        ("labels", old.labels.len(), new.labels.len(), MAX_LABELS),
+        ("annotations", old.annotations.len(), new.annotations.len(), MAX_ANNOTATIONS),
+    ];
+    for (map, before, after, max) in counts.into_iter().filter(|(_, before, after, max)| after > max && after > before) {
+        denials.push(Denial::new(
+            format!("metadata.{map}"),
+            format!("{after} {map}"),
+            "size of metadata",
+            format!("{max}; had {before}"),
+        ));
+    }
+    let long = |value: &String| value.chars().count() > MAX_ANNOTATION_CHARACTERS;
+    for (key, value) in new.annotations.iter().filter(|(key, value)| long(value) && old.annotations.get(*key) != Some(*value)) {
+        let allowed = format!("at most {MAX_ANNOTATION_CHARACTERS} characters");
+        denials.push(Denial::new(format!("metadata.annotations[{key}]"), value, "size of metadata", allowed));
     }
 }
 

@@ -7,7 +7,9 @@ use freehold_crds::{BoundarySpec, EnforcementMode, PodSecurityLevel, TenantState
 
 use crate::placement::Home;
 use crate::view::Pod;
-use crate::{Decision, Denial, Phase, devices, host_access, images, placement, priority, restricted, runtime_class, set, tokens};
+use crate::{
+    Decision, Denial, Phase, devices, host_access, images, placement, priority, restricted, runtime_class, set, storage, tokens,
+};
 
 /// A pod that is created, or (with `old`) updated, directly or through `pods/ephemeralcontainers` or `pods/resize`.
 ///
@@ -20,7 +22,7 @@ pub fn check(boundary: &BoundarySpec, namespace: &str, phase: Phase, old: Option
     }
     let enforced = boundary.enforcement_mode == EnforcementMode::Enforce;
     let limits = &boundary.pods;
-    decision.denials = host_access::check("", new);
+    decision.denials = host_access::check("", old, new);
 
     // What completes a new pod; what it would complete does not stand against it.
     let (mut denials, mut patch) = (Vec::new(), Vec::new());
@@ -68,7 +70,7 @@ pub fn check(boundary: &BoundarySpec, namespace: &str, phase: Phase, old: Option
 ///
 /// What a template does not say is fine where its pods get a default.
 pub fn check_template(boundary: &BoundarySpec, namespace: &str, prefix: &str, template: &Pod) -> Decision {
-    let mut decision = Decision { denials: host_access::check(prefix, template), ..Decision::default() };
+    let mut decision = Decision { denials: host_access::check(prefix, None, template), ..Decision::default() };
     let limits = &boundary.pods;
     let mut denials = Vec::new();
     let name = template.spec.runtime_class_name.as_deref();
@@ -95,6 +97,7 @@ fn common(boundary: &BoundarySpec, namespace: &str, prefix: &str, old: Option<&P
     denials.extend(images::check(prefix, &limits.images, old, new));
     denials.extend(devices::check(prefix, limits, new));
     denials.extend(tokens::check(prefix, limits, new));
+    denials.extend(storage::inline(prefix, limits, new));
     if limits.security_level == PodSecurityLevel::Restricted {
         denials.extend(restricted::check(prefix, new));
     }

@@ -2,12 +2,14 @@
 //!
 //! Input is a Boundary and a PersistentVolumeClaim that is created; the output goes into a [`crate::Decision`]. The floor has the same
 //! rules in `charts/freehold/templates/floor/storage.yaml`. What may change later is the size, which quota counts, and the volume's name,
-//! which only controllers write (`system-writes.yaml`). An empty class takes any volume without one that is there.
+//! which only controllers write (`system-writes.yaml`). An empty class takes any volume without one that is there. Volumes that a CSI driver
+//! makes with a pod take their parameters from the pod, and what a driver does with those only the platform team knows: it lists the drivers
+//! (floor: `pods-boundary.yaml`).
 
-use freehold_crds::StorageBoundary;
+use freehold_crds::{PodBoundary, StorageBoundary};
 
 use crate::objects::Found;
-use crate::view::PersistentVolumeClaim;
+use crate::view::{PersistentVolumeClaim, Pod};
 use crate::{Denial, listed, set, shown_list};
 
 /// All that stands against a claim, and what completes it.
@@ -33,4 +35,16 @@ pub fn check(limits: &StorageBoundary, namespace: &str, new: &PersistentVolumeCl
         found.always.push(Denial::new("spec.dataSourceRef.namespace", other, "data of other namespaces", "unset"));
     }
     found
+}
+
+/// Volumes of CSI drivers that a pod says itself.
+pub fn inline(prefix: &str, limits: &PodBoundary, pod: &Pod) -> Vec<Denial> {
+    let drivers = pod.spec.volumes.iter().enumerate().filter_map(|(index, volume)| Some((index, &volume.csi.as_ref()?.driver)));
+    drivers
+        .filter(|(_, driver)| !listed(&limits.csi_drivers, driver))
+        .map(|(index, driver)| {
+            let field = format!("{prefix}spec.volumes[{index}].csi.driver");
+            Denial::new(field, driver, "inline CSI volumes", shown_list(&limits.csi_drivers))
+        })
+        .collect()
 }

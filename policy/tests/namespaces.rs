@@ -221,7 +221,7 @@ fn labels_annotations_and_number() {
     for (name, existing, old, new, expect) in cases {
         let said = serde_json::from_value(rules.clone()).unwrap();
         let requester = Requester {
-            rules: Some(freehold_policy::namespace_rules::Rules { said, existing: *existing }),
+            rules: Some(freehold_policy::namespace_rules::Rules { said, existing: *existing, spoken_for: false }),
             ..requester("own:a belong")
         };
         let decode = |text: &str| serde_json::from_value::<Namespace>(namespace(text)).unwrap();
@@ -239,7 +239,7 @@ fn labels_annotations_and_number() {
     for text in ["", "x=y", "a"] {
         let mut object = namespace(text);
         let owner = Requester {
-            rules: Some(freehold_policy::namespace_rules::Rules { said: TenantNamespaces::clone(&said), existing: 0 }),
+            rules: Some(freehold_policy::namespace_rules::Rules { said: TenantNamespaces::clone(&said), ..Default::default() }),
             ..requester("own:a belong")
         };
         let decision = check(Phase::Complete, &owner, None, &serde_json::from_value(object.clone()).unwrap());
@@ -248,6 +248,71 @@ fn labels_annotations_and_number() {
         assert_eq!(object["metadata"]["labels"]["team"], "pay", "{text}");
         assert_eq!(object["metadata"]["labels"]["freehold.dev/tenant"], "a", "{text}");
     }
+}
+
+#[test]
+fn metadata_is_bounded() {
+    let many = |map: &str, count: usize| (0..count).map(|n| format!(" {map}k{n}=v")).collect::<String>();
+    let long = |length: usize| format!(" @long={}", "x".repeat(length));
+    let cases: Vec<(&str, Option<String>, String, &[&str])> = vec![
+        ("as many labels as may be", None, many("", 63), &[]),
+        ("one label more", None, many("", 64), &["metadata.labels"]),
+        ("more than there were", Some(many("", 70)), many("", 71), &["metadata.labels"]),
+        ("fewer than there were", Some(many("", 71)), many("", 70), &[]),
+        ("as many annotations as may be", None, many("@", 32), &[]),
+        ("one annotation more", None, many("@", 33), &["metadata.annotations"]),
+        ("an annotation as long as may be", None, long(4096), &[]),
+        ("a longer one", None, long(4097), &["metadata.annotations[long]"]),
+        ("a long one as it was", Some(long(5000)), format!("{} x=y", long(5000)), &[]),
+    ];
+    for (name, old, new, expect) in cases {
+        let of = |text: &str| namespace(&format!("a{text}"));
+        let decision = judge(Phase::Judge, &requester("own:a belong"), old.as_deref().map(of).as_ref(), &of(&new));
+        let fields: Vec<_> = decision.denials.iter().map(|denial| denial.field.as_str()).collect();
+        assert_eq!(fields, expect, "{name}");
+    }
+}
+
+/// Names that are somebody else's: where another Tenant's programs live, or of a Tenant whose name goes on from one's own.
+#[test]
+fn names_that_are_spoken_for() {
+    let spec = |rest: Value| serde_json::from_value::<freehold_crds::TenantSpec>(rest).unwrap();
+    let alice = json!({"kind": "User", "name": "alice"});
+    let tenants = [
+        ("team", spec(json!({"owners": [alice, {"kind": "ServiceAccount", "name": "ci", "namespace": "team-ci"}]}))),
+        ("team-a", spec(json!({"owners": [alice]}))),
+        (
+            "zeta",
+            spec(json!({"owners": [{"kind": "ServiceAccount", "name": "ci", "namespace": "platform-ci"}], "roleBindings": [
+                {"name": "m", "clusterRoleName": "view", "subjects": [{"kind": "ServiceAccount", "name": "p", "namespace": "monitoring"}]},
+                {"name": "n", "clusterRoleName": "view", "subjects": [{"kind": "Group", "name": "sre"}]},
+            ]})),
+        ),
+    ];
+    for (tenant, name, expect) in [
+        ("team", "team", false),
+        ("team", "team-b", false),
+        ("team", "team-ci", false),
+        ("team", "team-a", true),
+        ("team", "team-a-dev", true),
+        ("team", "team-ab", false),
+        ("team-a", "team-a-dev", false),
+        ("team-a", "team-ci", true),
+        ("team", "platform-ci", true),
+        ("team", "monitoring", true),
+        ("zeta", "platform-ci", false),
+        ("zeta", "team-a-dev", false),
+    ] {
+        let known = tenants.iter().map(|(name, spec)| (*name, spec));
+        assert_eq!(freehold_policy::namespace_rules::is_spoken_for(tenant, name, known), expect, "{tenant}: {name}");
+    }
+    let taken = freehold_policy::namespace_rules::Rules { spoken_for: true, ..Default::default() };
+    let requester = Requester { rules: Some(taken), ..requester("own:a name:a belong") };
+    let new: Namespace = serde_json::from_value(namespace("a name=platform-ci")).unwrap();
+    let decision = check(Phase::Judge, &requester, None, &new);
+    assert_eq!(decision.denials.iter().map(|denial| denial.field.as_str()).collect::<Vec<_>>(), ["metadata.name"]);
+    assert!(!decision.message().contains("zeta"), "{}", decision.message());
+    assert!(check(Phase::Judge, &requester, Some(&new), &new).admitted(), "one that is there already");
 }
 
 #[test]

@@ -33,6 +33,8 @@ pub enum Need {
         owned: bool,
         /// The tenant in question, if the object says it.
         tenant: Option<String>,
+        /// The namespace's name.
+        namespace: String,
     },
 }
 
@@ -84,7 +86,12 @@ pub fn need(review: &Review) -> Need {
                 return Need::Nothing;
             }
             let of = before.or_else(|| tenant(new)).filter(|name| !name.is_empty());
-            Need::Requester { questions: namespaces::questions(old.as_ref(), new), owned: old.is_none(), tenant: of }
+            Need::Requester {
+                questions: namespaces::questions(old.as_ref(), new),
+                owned: old.is_none(),
+                tenant: of,
+                namespace: new.metadata.name.clone(),
+            }
         }
     }
 }
@@ -96,7 +103,18 @@ pub fn decide(phase: Phase, review: &Review, found: Found) -> Answer {
         (Subject::Namespace { old, new }, Found::Requester(Ok(answers))) => {
             let RequesterAnswers { allowed, owned, rules } = answers;
             let requester = Requester { username: review.user.username.clone(), allowed, owned, rules };
-            answer("namespace", namespaces::check(phase, &requester, old.as_ref(), new))
+            let mut answer = answer("namespace", namespaces::check(phase, &requester, old.as_ref(), new));
+            // Told, because what comes of it (a budget, rules) is more than a label.
+            if let (true, [only]) =
+                (answer.allowed && phase == Phase::Complete && is_unlabelled(old.as_ref(), new), requester.owned.as_slice())
+                && !answer.patch.0.is_empty()
+            {
+                answer.warnings.push(format!(
+                    "freehold: namespace {} now belongs to your tenant {only} ({TENANT_LABEL}: {only} was filled in)",
+                    new.metadata.name
+                ));
+            }
+            answer
         }
         (Subject::Namespace { .. }, Found::Requester(Err(why))) => Answer {
             warnings: vec![format!("freehold: your rights could not be looked up ({why}); the cluster's policies judge alone")],
@@ -129,6 +147,11 @@ pub fn decide(phase: Phase, review: &Review, found: Found) -> Answer {
             Answer::pass("foreign")
         }
     }
+}
+
+/// Whether a new namespace says no tenant.
+fn is_unlabelled(old: Option<&view::Namespace>, new: &view::Namespace) -> bool {
+    old.is_none() && !new.metadata.labels.contains_key(TENANT_LABEL)
 }
 
 fn answer(what: &str, decision: Decision) -> Answer {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use freehold_crds::{BOUNDARY_NAME, Boundary, GROUP, TENANT_LABEL, Tenant};
-use freehold_policy::namespace_rules::Rules;
+use freehold_policy::namespace_rules::{Rules, is_spoken_for};
 use freehold_policy::namespaces::{BELONG, OWN, Question};
 use futures::StreamExt as _;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
@@ -89,8 +89,8 @@ impl LookUp {
         match need {
             Need::Nothing => Found::Nothing,
             Need::Boundary(namespace) => Found::Bounds(self.bounds(&namespace).await),
-            Need::Requester { questions, owned, tenant } => {
-                Found::Requester(self.requester(user, questions, owned, tenant).await)
+            Need::Requester { questions, owned, tenant, namespace } => {
+                Found::Requester(self.requester(user, questions, owned, tenant, namespace).await)
             }
         }
     }
@@ -134,6 +134,7 @@ impl LookUp {
         questions: BTreeSet<Question>,
         owned: bool,
         tenant: Option<String>,
+        namespace: String,
     ) -> Result<RequesterAnswers, String> {
         let allowed = self.ask_all(user, questions).await?;
         let mut answers = RequesterAnswers { allowed, ..RequesterAnswers::default() };
@@ -146,15 +147,18 @@ impl LookUp {
         }
         // The label that will be filled in counts like one that is there.
         let filled_in = answers.owned.first().filter(|_| answers.owned.len() == 1).cloned();
-        answers.rules = tenant.or(filled_in).and_then(|tenant| self.rules(&tenant));
+        answers.rules = tenant.or(filled_in).and_then(|tenant| self.rules(&tenant, &namespace));
         Ok(answers)
     }
 
     /// What a Tenant says of its namespaces, and how many it has. Two that are made at once may both pass: the one too many gets no share.
-    fn rules(&self, name: &str) -> Option<Rules> {
+    fn rules(&self, name: &str, namespace: &str) -> Option<Rules> {
         let tenant = self.tenants.get(&ObjectRef::new(name))?;
         let is_its = |one: &PartialObjectMeta<Namespace>| one.labels().get(TENANT_LABEL).is_some_and(|label| label == name);
+        let all = self.tenants.state();
+        let named = all.iter().filter_map(|tenant| Some((tenant.metadata.name.as_deref()?, &tenant.spec)));
         Some(Rules {
+            spoken_for: is_spoken_for(name, namespace, named),
             said: tenant.spec.namespaces.clone().unwrap_or_default(),
             existing: self.namespaces.state_filter(is_its).len(),
         })
@@ -197,7 +201,16 @@ impl LookUp {
     }
 }
 
-/// One watch: fills its store without managed fields and tells of every change after the first list. Failures back off.
+/// Leaves of metadata what a decision reads: names, labels and UIDs. A tenant must not fill our memory with the rest.
+fn slim<K: Resource>(object: &mut K) {
+    let metadata = object.meta_mut();
+    (metadata.managed_fields, metadata.annotations, metadata.owner_references, metadata.finalizers) = (None, None, None, None);
+    if let Some(labels) = &mut metadata.labels {
+        labels.retain(|key, _| key == TENANT_LABEL);
+    }
+}
+
+/// One watch: fills its store with what [`slim`] leaves and tells of every change after the first list. Failures back off.
 async fn follow<K>(
     kind: &'static str,
     stream: impl futures::Stream<Item = Result<Event<K>, watcher::Error>> + Send,
@@ -207,7 +220,7 @@ async fn follow<K>(
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
     K::DynamicType: Eq + Hash + Clone,
 {
-    let mut events = std::pin::pin!(stream.default_backoff().modify(|object| object.managed_fields_mut().clear()));
+    let mut events = std::pin::pin!(stream.default_backoff().modify(slim));
     while let Some(event) = events.next().await {
         match event {
             Ok(event) => {

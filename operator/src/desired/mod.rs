@@ -5,11 +5,13 @@
 
 pub mod budget;
 pub mod declared;
+pub mod heir;
 pub mod namespace;
 pub mod network;
 pub mod resolve;
 pub mod runtime;
 pub mod tenant;
+pub mod trust;
 
 use freehold_crds::{GROUP, TENANT_LABEL};
 use kube::api::ApiResource;
@@ -130,7 +132,9 @@ impl Object {
             let has = |key: &str, value: &Value| same(value, &live["metadata"][key]);
             let labels = wanted["labels"].as_object().into_iter().flatten();
             labels.into_iter().all(|(key, value)| live["metadata"]["labels"][key] == *value)
-                && wanted.get("ownerReferences").is_none_or(|owners| has("ownerReferences", owners))
+                // Of foreign owners an object of ours would go with them, and foreign finalizers would keep it.
+                && has("ownerReferences", &wanted["ownerReferences"])
+                && (live["metadata"].get("deletionTimestamp").is_some() || has("finalizers", &Value::Null))
         })
     }
 }
@@ -174,6 +178,11 @@ mod tests {
         assert!(live(|live| live["metadata"]["labels"]["else"] = "x".into()), "labels of others stay");
         assert!(live(|live| live["spec"]["podSelector"] = Value::Null), "an empty selector may not be written");
         assert!(!live(|live| live["metadata"]["labels"][MANAGED_LABEL] = "helm".into()), "our label");
+        let owner = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "c", "uid": "1"}]);
+        let mut owned = object.document.clone();
+        owned["metadata"]["ownerReferences"] = owner;
+        assert!(!object.is_settled(&owned), "a foreign owner");
+        assert!(!live(|live| live["metadata"]["finalizers"] = json!(["example.com/never"])), "a foreign finalizer");
         assert!(!live(|live| live["spec"]["policyTypes"] = json!([])), "a changed field");
         assert!(!live(|live| live["spec"]["egress"] = json!([{}])), "an added field");
         assert!(!live(|live| live["spec"]["ingress"] = json!([{"from": [{}]}])), "a changed peer");

@@ -70,6 +70,12 @@ pub fn boundary(
     Object::of_tenant(Kind::Boundary, &name, Some(&namespace.name), BOUNDARY_NAME, json!({"spec": spec}))
 }
 
+/// The Boundary where something that guards is refused: what runs stays, nothing new comes until it is in place.
+pub fn closed(mut boundary: Object) -> Object {
+    boundary.document["spec"]["state"] = json!(TenantState::Cordoned);
+    boundary
+}
+
 /// The siblings that a Boundary names: the oldest, and in any case the namespace itself.
 fn named(siblings: &[String], own: &str) -> Vec<String> {
     let mut names: Vec<String> = siblings.iter().take(MAX_SIBLINGS).cloned().collect();
@@ -175,7 +181,7 @@ mod tests {
                 "pods": {
                     "runtimeClassNames": {"allowed": ["freehold-microvm"]}, "securityLevel": "Baseline", "userNamespaces": "Optional",
                     "images": {}, "priorityClassNames": {"allowed": ["usual"]}, "clusterPriorityClassName": "usual",
-                    "schedulerNames": [], "nodeSelector": {}, "tolerations": [], "extendedResources": [], "deviceClassNames": [], "tokenAudiences": [],
+                    "schedulerNames": [], "nodeSelector": {}, "tolerations": [], "extendedResources": [], "deviceClassNames": [], "tokenAudiences": [], "csiDrivers": [],
                 },
                 "services": {"types": [], "loadBalancerClassNames": {"allowed": []}, "externalNames": [], "annotations": []},
                 "ingress": {"classNames": {"allowed": ["*"]}, "hosts": [], "annotations": []},
@@ -184,6 +190,8 @@ mod tests {
         );
         crate::fixtures::is_typed(&boundary(&tenant, &namespace(), &pods, &Network::default(), &[], true));
         assert_eq!(spec(false)["state"], "Cordoned");
+        let open = boundary(&tenant, &namespace(), &pods, &Network::default(), &[], true);
+        assert_eq!(closed(open).document["spec"]["state"], "Cordoned");
     }
 
     #[test]

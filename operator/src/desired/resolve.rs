@@ -56,6 +56,7 @@ pub fn pods(spec: &TenantSpec, classes: &ClassNames, usual: Option<&str>) -> Pod
         extended_resources: spec.devices.clone().and_then(|devices| devices.extended_resources).unwrap_or_default(),
         device_class_names: spec.devices.clone().and_then(|devices| devices.device_classes).unwrap_or_default(),
         token_audiences: spec.api.clone().and_then(|api| api.token_audiences).unwrap_or_default(),
+        csi_drivers: spec.csi_drivers.clone().unwrap_or_default(),
     }
 }
 

@@ -69,11 +69,13 @@ pub fn grants(tenant: &Tenant) -> Vec<Object> {
     let verbs: Vec<&str> = ["get", OWN].into_iter().chain(free.then_some(NAME)).collect();
     let rules = json!([{"apiGroups": [GROUP], "resources": ["tenants"], "resourceNames": [name], "verbs": verbs}]);
     let bind = |role: &str| json!({"roleRef": cluster_role(role), "subjects": subjects});
-    vec![
-        Object::of_tenant(Kind::ClusterRole, &name, None, &own, json!({"rules": rules})),
-        Object::of_tenant(Kind::ClusterRoleBinding, &name, None, &own, bind(&own)),
-        Object::of_tenant(Kind::ClusterRoleBinding, &name, None, &owners_name(&name), bind(OWNER_ROLE)),
-    ]
+    let mut grants = vec![Object::of_tenant(Kind::ClusterRole, &name, None, &own, json!({"rules": rules}))];
+    // Owners may all be programs that are not heeded.
+    if !subjects.is_empty() {
+        grants.push(Object::of_tenant(Kind::ClusterRoleBinding, &name, None, &own, bind(&own)));
+        grants.push(Object::of_tenant(Kind::ClusterRoleBinding, &name, None, &owners_name(&name), bind(OWNER_ROLE)));
+    }
+    grants
 }
 
 #[cfg(test)]

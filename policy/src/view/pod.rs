@@ -123,7 +123,12 @@ views! {
         /// A claim made with the pod.
         ephemeral: Option<Present>,
         /// A volume that a CSI driver makes with the pod.
-        csi: Option<Present>,
+        csi: Option<CsiVolume>,
+    }
+    /// A volume that a CSI driver makes with the pod.
+    CsiVolume {
+        /// Who makes it.
+        driver: String,
     }
     /// An image as a volume.
     ImageVolume {
@@ -307,16 +312,9 @@ impl Volume {
     pub fn is_own(&self) -> bool {
         self.image.is_some()
             || self.projected.is_some()
-            || [
-                self.config_map,
-                self.secret,
-                self.empty_dir,
-                self.downward_api,
-                self.persistent_volume_claim,
-                self.ephemeral,
-                self.csi,
-            ]
-            .iter()
-            .any(Option::is_some)
+            || self.csi.is_some()
+            || [self.config_map, self.secret, self.empty_dir, self.downward_api, self.persistent_volume_claim, self.ephemeral]
+                .iter()
+                .any(Option::is_some)
     }
 }
