@@ -8,73 +8,20 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use freehold_e2e::{People, objects, people, wait};
+use freehold_e2e::live::{
+    BINDING, BOUNDARY, CLASS, CLUSTER_BINDING, CLUSTER_ROLE, LIMITS, NODE_RUNTIME, POLICY, QUOTA, SANDBOX_RUNTIME, SOON, TENANT, api,
+    namespace, sees, spec, tenant,
+};
+use freehold_e2e::{People, people, wait};
 use k8s_openapi::api::core::v1::{Namespace, Node};
-use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
-use kube::{Client, ResourceExt as _};
+use kube::ResourceExt as _;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-/// Longest wait for what the operator does at once.
-const SOON: Duration = Duration::from_secs(20);
 /// Longest wait for a namespace to be emptied and go.
 const GONE: Duration = Duration::from_secs(60);
 /// How long nothing may be written at rest: longer than the pause between two writes of usage.
 const REST: Duration = Duration::from_secs(12);
-
-const BOUNDARY: [&str; 3] = ["freehold.dev/v1alpha1", "Boundary", "boundaries"];
-const TENANT: [&str; 3] = ["freehold.dev/v1alpha1", "Tenant", "tenants"];
-const SANDBOX_RUNTIME: [&str; 3] = ["freehold.dev/v1alpha1", "SandboxRuntime", "sandboxruntimes"];
-const NODE_RUNTIME: [&str; 3] = ["freehold.dev/v1alpha1", "NodeRuntime", "noderuntimes"];
-const QUOTA: [&str; 3] = ["v1", "ResourceQuota", "resourcequotas"];
-const LIMITS: [&str; 3] = ["v1", "LimitRange", "limitranges"];
-const POLICY: [&str; 3] = ["networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"];
-const BINDING: [&str; 3] = ["rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings"];
-const CLUSTER_ROLE: [&str; 3] = ["rbac.authorization.k8s.io/v1", "ClusterRole", "clusterroles"];
-const CLUSTER_BINDING: [&str; 3] = ["rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "clusterrolebindings"];
-const CLASS: [&str; 3] = ["node.k8s.io/v1", "RuntimeClass", "runtimeclasses"];
-
-fn api(client: &Client, [version, kind, plural]: [&str; 3], namespace: Option<&str>) -> Api<DynamicObject> {
-    let group = version.split_once('/').map_or("", |(group, _)| group);
-    let resource = ApiResource {
-        group: group.to_owned(),
-        version: version.rsplit('/').next().unwrap_or_default().to_owned(),
-        api_version: version.to_owned(),
-        kind: kind.to_owned(),
-        plural: plural.to_owned(),
-    };
-    match namespace {
-        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
-        None => Api::all_with(client.clone(), &resource),
-    }
-}
-
-async fn tenant(client: &Client, name: &str, spec: Value) -> anyhow::Result<()> {
-    let tenant = json!({"apiVersion": TENANT[0], "kind": TENANT[1], "metadata": {"name": name}, "spec": spec});
-    let parameters = PatchParams::apply("freehold-e2e").force();
-    api(client, TENANT, None).patch(name, &parameters, &Patch::Apply(tenant)).await.context("could not apply the Tenant")?;
-    Ok(())
-}
-
-async fn namespace(client: &Client, name: &str, tenant: &str) -> anyhow::Result<()> {
-    let namespaces: Api<Namespace> = Api::all(client.clone());
-    namespaces.create(&PostParams::default(), &objects::namespace(name, Some(tenant))).await?;
-    Ok(())
-}
-
-/// Waits until the object has this value at this pointer; `Null` is also an object or field that is not there.
-async fn sees(api: &Api<DynamicObject>, name: &str, pointer: &str, expected: Value) -> anyhow::Result<()> {
-    wait::until(&format!("{name} to have {expected} at {pointer}"), SOON, || async {
-        let found = api.get_opt(name).await?.map(serde_json::to_value).transpose()?.unwrap_or_default();
-        let found = found.pointer(pointer).cloned().unwrap_or_default();
-        ensure!(found == expected, "{found}");
-        Ok(())
-    })
-    .await
-}
-
-fn spec(rest: &str) -> Value {
-    serde_json::from_str(&format!(r#"{{"owners": [{{"kind": "User", "name": "carol"}}]{rest}}}"#)).unwrap()
-}
 
 #[tokio::test]
 async fn drift_is_healed_and_nothing_is_written_at_rest() -> anyhow::Result<()> {

@@ -1,0 +1,98 @@
+//! Objects of any kind on a real API server, and waiting for what the operator makes of them.
+//!
+//! Untyped, so that a test says what is written and looks at what is stored by pointers, whatever version of the kind it was built with.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Client;
+use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+
+use crate::{objects, wait};
+
+/// Longest wait for what the operator does at once.
+pub const SOON: Duration = Duration::from_secs(20);
+
+/// Version, kind and plural of Boundary.
+pub const BOUNDARY: [&str; 3] = ["freehold.dev/v1alpha1", "Boundary", "boundaries"];
+/// Version, kind and plural of Tenant.
+pub const TENANT: [&str; 3] = ["freehold.dev/v1alpha1", "Tenant", "tenants"];
+/// Version, kind and plural of SandboxRuntime.
+pub const SANDBOX_RUNTIME: [&str; 3] = ["freehold.dev/v1alpha1", "SandboxRuntime", "sandboxruntimes"];
+/// Version, kind and plural of NodeRuntime.
+pub const NODE_RUNTIME: [&str; 3] = ["freehold.dev/v1alpha1", "NodeRuntime", "noderuntimes"];
+/// Version, kind and plural of ResourceQuota.
+pub const QUOTA: [&str; 3] = ["v1", "ResourceQuota", "resourcequotas"];
+/// Version, kind and plural of LimitRange.
+pub const LIMITS: [&str; 3] = ["v1", "LimitRange", "limitranges"];
+/// Version, kind and plural of NetworkPolicy.
+pub const POLICY: [&str; 3] = ["networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"];
+/// Version, kind and plural of RoleBinding.
+pub const BINDING: [&str; 3] = ["rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings"];
+/// Version, kind and plural of ClusterRole.
+pub const CLUSTER_ROLE: [&str; 3] = ["rbac.authorization.k8s.io/v1", "ClusterRole", "clusterroles"];
+/// Version, kind and plural of ClusterRoleBinding.
+pub const CLUSTER_BINDING: [&str; 3] = ["rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "clusterrolebindings"];
+/// Version, kind and plural of RuntimeClass.
+pub const CLASS: [&str; 3] = ["node.k8s.io/v1", "RuntimeClass", "runtimeclasses"];
+
+/// Access to a kind, in one namespace or in the cluster.
+pub fn api(client: &Client, [version, kind, plural]: [&str; 3], namespace: Option<&str>) -> Api<DynamicObject> {
+    let group = version.split_once('/').map_or("", |(group, _)| group);
+    let resource = ApiResource {
+        group: group.to_owned(),
+        version: version.rsplit('/').next().unwrap_or_default().to_owned(),
+        api_version: version.to_owned(),
+        kind: kind.to_owned(),
+        plural: plural.to_owned(),
+    };
+    match namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    }
+}
+
+/// Applies a Tenant as the platform team does.
+///
+/// # Errors
+/// If the API server refused it.
+pub async fn tenant(client: &Client, name: &str, spec: Value) -> anyhow::Result<()> {
+    let tenant = json!({"apiVersion": TENANT[0], "kind": TENANT[1], "metadata": {"name": name}, "spec": spec});
+    let parameters = PatchParams::apply("freehold-e2e").force();
+    api(client, TENANT, None).patch(name, &parameters, &Patch::Apply(tenant)).await.context("could not apply the Tenant")?;
+    Ok(())
+}
+
+/// Makes a namespace of a tenant.
+///
+/// # Errors
+/// If the API server refused it.
+pub async fn namespace(client: &Client, name: &str, tenant: &str) -> anyhow::Result<()> {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    namespaces.create(&PostParams::default(), &objects::namespace(name, Some(tenant))).await?;
+    Ok(())
+}
+
+/// Waits until the object has this value at this pointer; `Null` is also an object or field that is not there.
+///
+/// # Errors
+/// After [`SOON`], with what was seen last.
+pub async fn sees(api: &Api<DynamicObject>, name: &str, pointer: &str, expected: Value) -> anyhow::Result<()> {
+    wait::until(&format!("{name} to have {expected} at {pointer}"), SOON, || async {
+        let found = api.get_opt(name).await?.map(serde_json::to_value).transpose()?.unwrap_or_default();
+        let found = found.pointer(pointer).cloned().unwrap_or_default();
+        ensure!(found == expected, "{found}");
+        Ok(())
+    })
+    .await
+}
+
+/// The spec of a Tenant of carol's; `rest` begins with a comma.
+///
+/// # Panics
+/// If that is no JSON.
+pub fn spec(rest: &str) -> Value {
+    serde_json::from_str(&format!(r#"{{"owners": [{{"kind": "User", "name": "carol"}}]{rest}}}"#)).unwrap_or_else(|error| panic!("{error}: {rest}"))
+}
