@@ -94,5 +94,6 @@ pub async fn sees(api: &Api<DynamicObject>, name: &str, pointer: &str, expected:
 /// # Panics
 /// If that is no JSON.
 pub fn spec(rest: &str) -> Value {
-    serde_json::from_str(&format!(r#"{{"owners": [{{"kind": "User", "name": "carol"}}]{rest}}}"#)).unwrap_or_else(|error| panic!("{error}: {rest}"))
+    serde_json::from_str(&format!(r#"{{"owners": [{{"kind": "User", "name": "carol"}}]{rest}}}"#))
+        .unwrap_or_else(|error| panic!("{error}: {rest}"))
 }

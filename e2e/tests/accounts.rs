@@ -5,9 +5,7 @@
 #![cfg(feature = "live")]
 
 use anyhow::{Context as _, ensure};
-use freehold_e2e::live::{
-    BINDING, BOUNDARY, CLASS, CLUSTER_BINDING, CLUSTER_ROLE, TENANT, api, namespace, sees, spec, tenant,
-};
+use freehold_e2e::live::{BINDING, BOUNDARY, CLASS, CLUSTER_BINDING, CLUSTER_ROLE, TENANT, api, namespace, sees, spec, tenant};
 use freehold_e2e::{Answer, Layer, People, people};
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt as _};

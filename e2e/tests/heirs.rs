@@ -101,7 +101,11 @@ async fn where_a_guard_is_refused_nothing_new_comes() -> anyhow::Result<()> {
     // Somebody's policy refuses NetworkPolicies.
     let (policies, bindings) = (
         api(&platform, ["admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy", "validatingadmissionpolicies"], None),
-        api(&platform, ["admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings"], None),
+        api(
+            &platform,
+            ["admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings"],
+            None,
+        ),
     );
     let create = async |api: &Api<kube::api::DynamicObject>, document: Value| {
         anyhow::Ok(api.create(&PostParams::default(), &serde_json::from_value(document)?).await?)

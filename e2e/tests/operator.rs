@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use freehold_e2e::live::{
-    BINDING, BOUNDARY, CLASS, CLUSTER_BINDING, CLUSTER_ROLE, LIMITS, NODE_RUNTIME, POLICY, QUOTA, SANDBOX_RUNTIME, SOON, TENANT, api,
-    namespace, sees, spec, tenant,
+    BINDING, BOUNDARY, CLASS, CLUSTER_BINDING, CLUSTER_ROLE, LIMITS, NODE_RUNTIME, POLICY, QUOTA, SANDBOX_RUNTIME, SOON, TENANT,
+    api, namespace, sees, spec, tenant,
 };
 use freehold_e2e::{People, people, wait};
 use k8s_openapi::api::core::v1::{Namespace, Node};

@@ -297,7 +297,8 @@ mod tests {
     fn what_is_new_is_told_once() {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let status = |findings| tenant(None, Some(1), findings, at(0));
-        let (calm, held) = (Findings::default(), Findings { held: vec![("a-dev".to_owned(), "older".to_owned())], ..Findings::default() });
+        let (calm, held) =
+            (Findings::default(), Findings { held: vec![("a-dev".to_owned(), "older".to_owned())], ..Findings::default() });
         let failed = Findings { failed: names(&["no"]), ..held.clone() };
         for (what, before, after, expected) in [
             ("a new Tenant", None, &calm, vec![(false, "Enforced")]),

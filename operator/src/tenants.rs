@@ -10,10 +10,10 @@ use freehold_crds::{DeletionPolicy, TENANT_LABEL, Tenant, TenantNamespaceStatus,
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Namespace as CoreNamespace;
 use k8s_openapi::jiff::Timestamp;
-use kube::{Resource as _, ResourceExt as _};
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::runtime::controller::Action;
 use kube::runtime::events::{Event, EventType, Recorder};
+use kube::{Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
 use crate::apply::{FIELD_MANAGER, Scribe, WriteError, said};
