@@ -17,9 +17,10 @@ use containerd_shim_protos::ttrpc::r#async::TtrpcContext;
 use containerd_shim_protos::ttrpc::{self, Code, get_status};
 use prost::Message;
 
+use super::create::Create;
 use super::events::timestamp;
 use super::lifecycle::Phase;
-use super::pod::{Create, Pod, TaskError};
+use super::pod::{Pod, TaskError};
 use super::stats;
 use super::stdio::Paths;
 use crate::spec;
@@ -43,7 +44,7 @@ fn config_path(options: Option<&Any>) -> Option<PathBuf> {
 
 fn status(error: &TaskError) -> ttrpc::Error {
     let code = match error {
-        TaskError::NotFound(_) => Code::NOT_FOUND,
+        TaskError::NotFound(_) | TaskError::Machine(_) => Code::NOT_FOUND,
         TaskError::Exists(_) => Code::ALREADY_EXISTS,
         TaskError::Refused(_) => Code::FAILED_PRECONDITION,
         TaskError::Unsupported(_) => Code::UNIMPLEMENTED,

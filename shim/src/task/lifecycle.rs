@@ -1,6 +1,12 @@
-//! The life of one process (a container's first one, an exec, or the sandbox itself) as a pure state machine.
+//! The life of a pod as two pure state machines: its machine's, and that of each process in it (a container's first one, an
+//! exec, or the sandbox itself).
 //!
 //! ```text
+//!          Boot            Booted         End
+//!   Absent ────► Booting ────────► Up ────────► Ending
+//!      │            │               │              │
+//!      └────────────┴──── Ended ────┴──────────────┴───► Over
+//!
 //!             Start            Started              Pause
 //!   Created ────────► Starting ───────► Running ◄────────► Paused
 //!      │                 │                 │      Resume      │
@@ -68,6 +74,75 @@ pub enum Input {
     Delete,
 }
 
+/// Where the machine is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Machine {
+    /// There is none yet.
+    Absent,
+    /// It boots.
+    Booting,
+    /// It serves.
+    Up,
+    /// It was asked to end, and serves until it does.
+    Ending,
+    /// It ended; a pod has one machine and never another.
+    Over,
+}
+
+/// What happens to a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// It is to boot.
+    Boot,
+    /// Its agent has answered.
+    Booted,
+    /// It is to end.
+    End,
+    /// Its process ended, or never came to be.
+    Ended,
+}
+
+/// The machine does not serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the pod's virtual machine {0}")]
+pub struct NoMachine(pub Machine);
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Machine::Absent => "is not there",
+            Machine::Booting => "is booting",
+            Machine::Up => "is there already",
+            Machine::Ending => "is ending",
+            Machine::Over => "has ended; the pod needs a new sandbox",
+        })
+    }
+}
+
+impl Machine {
+    /// The next phase.
+    ///
+    /// # Errors
+    /// If the turn does not fit.
+    pub fn next(self, turn: Turn) -> Result<Machine, NoMachine> {
+        Ok(match (self, turn) {
+            (Machine::Absent, Turn::Boot) => Machine::Booting,
+            (Machine::Booting, Turn::Booted) => Machine::Up,
+            (Machine::Up | Machine::Ending, Turn::End) => Machine::Ending,
+            (_, Turn::Ended) => Machine::Over,
+            _ => return Err(NoMachine(self)),
+        })
+    }
+
+    /// Whether anything can be asked of it.
+    ///
+    /// # Errors
+    /// If not.
+    pub fn serves(self) -> Result<(), NoMachine> {
+        if matches!(self, Machine::Up | Machine::Ending) { Ok(()) } else { Err(NoMachine(self)) }
+    }
+}
+
 /// What does not fit the phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a process that is {phase} can't be {verb}")]
@@ -128,7 +203,9 @@ impl Phase {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
+    const TURNS: [Turn; 4] = [Turn::Boot, Turn::Booted, Turn::End, Turn::Ended];
     const EXIT: Exit = Exit { status: 7, at_ns: 1 };
     const PHASES: [Phase; 6] =
         [Phase::Created, Phase::Starting, Phase::Running, Phase::Paused, Phase::Stopped(EXIT), Phase::Gone];
@@ -142,6 +219,53 @@ mod tests {
         Input::Resume,
         Input::Delete,
     ];
+
+    fn any_input() -> impl Strategy<Value = Input> {
+        (0..INPUTS.len(), 0..3u32).prop_map(|(which, status)| match INPUTS[which] {
+            Input::Exited(_) => Input::Exited(Exit { status, at_ns: u64::from(status) }),
+            other => other,
+        })
+    }
+
+    proptest! {
+        /// Whatever comes in whatever order, and then the machine's end: each process's end is told once, what was told is
+        /// not taken back, and nothing lives on.
+        #[test]
+        fn every_order_of_events_ends_once(lives in proptest::collection::vec(proptest::collection::vec(any_input(), 0..24), 1..5)) {
+            for inputs in lives {
+                let (mut phase, mut told, mut started) = (Phase::Created, None, false);
+                for input in inputs.into_iter().chain([Input::Exited(EXIT)]) {
+                    let before = phase;
+                    let Ok(next) = phase.next(input) else { continue };
+                    prop_assert!(before != Phase::Gone, "{input:?} after the end");
+                    started |= input == Input::Started;
+                    prop_assert!(started || !matches!(next, Phase::Running | Phase::Paused));
+                    if let Some(exit) = next.exit() {
+                        prop_assert!(told.is_none(), "told twice: {told:?}, {exit:?}");
+                        told = Some(exit);
+                    }
+                    phase = next;
+                }
+                prop_assert!(matches!(phase, Phase::Stopped(_) | Phase::Gone), "{phase} after the machine's end");
+                prop_assert!(told.is_some() || (phase == Phase::Gone && !started), "an end was never told");
+            }
+        }
+
+        /// A machine that is over stays so, boots once, and serves only between its first answer and its end.
+        #[test]
+        fn a_machine_lives_once(turns in proptest::collection::vec(0..TURNS.len(), 0..24)) {
+            let (mut machine, mut boots) = (Machine::Absent, 0);
+            for turn in turns.into_iter().map(|which| TURNS[which]) {
+                let Ok(next) = machine.next(turn) else { continue };
+                prop_assert!(machine != Machine::Over || next == Machine::Over);
+                prop_assert!(next.serves().is_err() || machine.serves().is_ok() || turn == Turn::Booted);
+                boots += u32::from(turn == Turn::Boot);
+                machine = next;
+            }
+            prop_assert!(boots <= 1);
+            prop_assert_eq!(machine.next(Turn::Ended), Ok(Machine::Over));
+        }
+    }
 
     #[test]
     fn a_life_goes_its_way() {
