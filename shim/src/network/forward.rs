@@ -7,12 +7,13 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use freehold_guest_api::message::{Call, Dial};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::bpf;
 use crate::agent::Agent;
 
 /// Connections at once; more wait to be accepted. Three streams of the agent's are left for each of many processes.
@@ -37,9 +38,33 @@ pub fn listen() -> io::Result<Ports> {
     let listener = both.or_else(|_| TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))))?;
     listener.set_nonblocking(true)?;
     let map = bpf::map_of(listener.as_raw_fd())?;
-    let program = bpf::program(map.as_raw_fd())?;
-    let link = bpf::attach(program.as_raw_fd())?;
+    let program = bpf::load(bpf::Kind::SocketLookup, &to_listener(map.as_raw_fd()))?;
+    let link = bpf::attach_here(&program)?;
     Ok(Ports { listener, link })
+}
+
+/// Hands every connection to the socket of the map; one that it can't have goes its usual way.
+fn to_listener(map: i32) -> [bpf::Instruction; 17] {
+    let [a, b, c, d] = map.to_le_bytes();
+    [
+        [0xbf, 0x16, 0, 0, 0, 0, 0, 0],       // r6 = r1, the context
+        [0x62, 0x0a, 0xfc, 0xff, 0, 0, 0, 0], // *(u32 *)(r10 - 4) = 0, the key
+        [0x18, 0x11, 0, 0, a, b, c, d],       // r1 = map
+        [0; 8],
+        [0xbf, 0xa2, 0, 0, 0, 0, 0, 0],             // r2 = r10
+        [0x07, 0x02, 0, 0, 0xfc, 0xff, 0xff, 0xff], // r2 += -4
+        [0x85, 0, 0, 0, 1, 0, 0, 0],                // bpf_map_lookup_elem
+        [0x15, 0, 7, 0, 0, 0, 0, 0],                // if r0 == 0 goto end
+        [0xbf, 0x07, 0, 0, 0, 0, 0, 0],             // r7 = r0
+        [0xbf, 0x61, 0, 0, 0, 0, 0, 0],             // r1 = r6
+        [0xbf, 0x72, 0, 0, 0, 0, 0, 0],             // r2 = r7
+        [0xb7, 0x03, 0, 0, 0, 0, 0, 0],             // r3 = 0
+        [0x85, 0, 0, 0, 124, 0, 0, 0],              // bpf_sk_assign
+        [0xbf, 0x71, 0, 0, 0, 0, 0, 0],             // r1 = r7
+        [0x85, 0, 0, 0, 86, 0, 0, 0],               // bpf_sk_release
+        [0xb7, 0, 0, 0, 1, 0, 0, 0],                // end: r0 = SK_PASS
+        [0x95, 0, 0, 0, 0, 0, 0, 0],                // exit
+    ]
 }
 
 impl Ports {
@@ -116,97 +141,6 @@ async fn relay(client: TcpStream, agent: &Agent) -> anyhow::Result<()> {
     let _ = up.await; // it may still send
     agent.streams().forget(input);
     Ok(())
-}
-
-/// The four system calls, with their arguments as bpf(2) lays them out.
-mod bpf {
-    use super::{AsRawFd, FromRawFd, OwnedFd, io};
-
-    const MAP_CREATE: u32 = 0;
-    const MAP_UPDATE: u32 = 2;
-    const PROG_LOAD: u32 = 5;
-    const LINK_CREATE: u32 = 28;
-    const SOCKMAP: u32 = 15;
-    const TYPE_SK_LOOKUP: u32 = 30;
-    const ATTACH_SK_LOOKUP: u32 = 36;
-
-    fn call<T>(command: u32, attribute: &T) -> io::Result<i32> {
-        // SAFETY: the attribute is as long as is said, of the kernel's layout, and what it points to outlives the call.
-        let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attribute), size_of::<T>()) };
-        if result < 0 { Err(io::Error::last_os_error()) } else { i32::try_from(result).map_err(io::Error::other) }
-    }
-
-    fn owned(fd: i32) -> OwnedFd {
-        // SAFETY: a new descriptor that nobody else has.
-        unsafe { OwnedFd::from_raw_fd(fd) }
-    }
-
-    /// A map that holds the one socket.
-    pub fn map_of(socket: i32) -> io::Result<OwnedFd> {
-        // map_type, key_size, value_size, max_entries
-        let map = owned(call(MAP_CREATE, &[SOCKMAP, 4, 8, 1])?);
-        let (key, value) = (0u32, u64::from(socket.unsigned_abs()));
-        // map_fd, key, value, flags
-        let update = [u64::from(map.as_raw_fd().unsigned_abs()), (&raw const key) as u64, (&raw const value) as u64, 0];
-        call(MAP_UPDATE, &update).map(|_| map)
-    }
-
-    /// Hands every connection to the socket of the map; one that it can't have goes its usual way.
-    pub fn program(map: i32) -> io::Result<OwnedFd> {
-        let [a, b, c, d] = map.to_le_bytes();
-        let code: [[u8; 8]; 17] = [
-            [0xbf, 0x16, 0, 0, 0, 0, 0, 0],       // r6 = r1, the context
-            [0x62, 0x0a, 0xfc, 0xff, 0, 0, 0, 0], // *(u32 *)(r10 - 4) = 0, the key
-            [0x18, 0x11, 0, 0, a, b, c, d],       // r1 = map
-            [0; 8],
-            [0xbf, 0xa2, 0, 0, 0, 0, 0, 0],             // r2 = r10
-            [0x07, 0x02, 0, 0, 0xfc, 0xff, 0xff, 0xff], // r2 += -4
-            [0x85, 0, 0, 0, 1, 0, 0, 0],                // bpf_map_lookup_elem
-            [0x15, 0, 7, 0, 0, 0, 0, 0],                // if r0 == 0 goto end
-            [0xbf, 0x07, 0, 0, 0, 0, 0, 0],             // r7 = r0
-            [0xbf, 0x61, 0, 0, 0, 0, 0, 0],             // r1 = r6
-            [0xbf, 0x72, 0, 0, 0, 0, 0, 0],             // r2 = r7
-            [0xb7, 0x03, 0, 0, 0, 0, 0, 0],             // r3 = 0
-            [0x85, 0, 0, 0, 124, 0, 0, 0],              // bpf_sk_assign
-            [0xbf, 0x71, 0, 0, 0, 0, 0, 0],             // r1 = r7
-            [0x85, 0, 0, 0, 86, 0, 0, 0],               // bpf_sk_release
-            [0xb7, 0, 0, 0, 1, 0, 0, 0],                // end: r0 = SK_PASS
-            [0x95, 0, 0, 0, 0, 0, 0, 0],                // exit
-        ];
-        #[repr(C)]
-        #[derive(Default)]
-        struct Load {
-            kind: u32,
-            count: u32,
-            code: u64,
-            license: u64,
-            log: [u64; 2],
-            version: u32,
-            flags: u32,
-            name: [u8; 16],
-            ifindex: u32,
-            attach: u32,
-        }
-        let license = c"Apache-2.0";
-        let load = Load {
-            kind: TYPE_SK_LOOKUP,
-            count: code.len() as u32,
-            code: code.as_ptr() as u64,
-            license: license.as_ptr() as u64,
-            attach: ATTACH_SK_LOOKUP,
-            ..Load::default()
-        };
-        call(PROG_LOAD, &load).map(owned)
-    }
-
-    /// Attaches a program to the network namespace of the calling thread.
-    pub fn attach(program: i32) -> io::Result<OwnedFd> {
-        use std::fs::File;
-        let netns = File::open("/proc/thread-self/ns/net")?;
-        // prog_fd, target_fd, attach_type, flags
-        let link = [program.unsigned_abs(), netns.as_raw_fd().unsigned_abs(), ATTACH_SK_LOOKUP, 0];
-        call(LINK_CREATE, &link).map(owned)
-    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //!
 //! A thread of its own enters the namespace: descriptors made there work from anywhere.
 
+mod bpf;
 mod forward;
 mod guard;
 mod plug;

@@ -1,7 +1,7 @@
 //! A tap beside an interface, and redirects both ways: all that arrives goes in, what `guard` lets pass goes out.
 
 use std::fs::OpenOptions;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use anyhow::Context;
@@ -16,6 +16,7 @@ use rtnetlink::packet_route::tc::{
 };
 use rtnetlink::{Handle, LinkUnspec};
 
+use super::bpf;
 use super::guard::{self, Match};
 
 const TUN: &str = "/dev/net/tun";
@@ -24,6 +25,9 @@ const ALL_PROTOCOLS: u16 = 0x0003_u16.to_be();
 
 /// The queue to which filters of what arrives belong.
 const INGRESS: u32 = 0xffff_0000;
+
+/// r0 = TC_ACT_SHOT; exit. It drops every frame: unlike the action "drop", cls_bpf needs no further module of the kernel.
+const DROP: [bpf::Instruction; 2] = [[0xb7, 0, 0, 0, 2, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
 
 /// Makes a tap and redirects between it and the interface `index`. It goes with its last descriptor or its namespace.
 pub async fn tap(handle: &Handle, number: usize, index: u32, interface: &Interface) -> anyhow::Result<OwnedFd> {
@@ -47,7 +51,7 @@ pub async fn tap(handle: &Handle, number: usize, index: u32, interface: &Interfa
         let filter = redirect(&rule.matches, index);
         add(handle, tap, u16::try_from(at)? + 1, rule.protocol.to_be(), filter).await.context("add a rule of the tap")?;
     }
-    let dropper = dropper().context("load the program that drops frames")?;
+    let dropper = bpf::load(bpf::Kind::Filter, &DROP).context("load the program that drops frames")?;
     let fd_number = u32::try_from(dropper.as_raw_fd())?;
     let options = [TcFilterBpfOption::ProgFd(fd_number), TcFilterBpfOption::ProgName("drop".into())];
     let options = options.into_iter().chain([TcFilterBpfOption::Flags(TcBpfFlags::DirectAction)]).map(TcOption::Bpf).collect();
@@ -102,37 +106,6 @@ fn redirect(matches: &[Match], to: u32) -> (&'static str, Vec<TcOption>) {
     (TcFilterU32::KIND, options.into_iter().map(TcOption::U32).collect())
 }
 
-/// An eBPF program that drops every frame: unlike the action "drop", cls_bpf needs no further module of the kernel.
-fn dropper() -> std::io::Result<OwnedFd> {
-    const BPF_PROG_LOAD: i32 = 5;
-    const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
-    /// r0 = TC_ACT_SHOT; exit
-    const PROGRAM: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, 2, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
-    /// The beginning of union bpf_attr; what is not named counts as zero.
-    #[repr(C)]
-    struct Load {
-        kind: u32,
-        count: u32,
-        program: u64,
-        license: u64,
-    }
-    let license = c"Apache-2.0";
-    let load = Load {
-        kind: BPF_PROG_TYPE_SCHED_CLS,
-        count: PROGRAM.len() as u32,
-        program: PROGRAM.as_ptr() as u64,
-        license: license.as_ptr() as u64,
-    };
-    // SAFETY: the attribute is as long as is said, and what it points to outlives the call.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, &raw const load, size_of::<Load>()) };
-    let Ok(fd) = i32::try_from(fd).map_err(std::io::Error::other) else { return Err(std::io::Error::last_os_error()) };
-    if fd < 0 {
-        return Err(std::io::Error::last_os_error());
-    }
-    // SAFETY: a new descriptor that nobody else has.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
 fn key(matches: &Match) -> TcU32Key {
     let mut key = TcU32Key::default();
     (key.mask, key.val, key.off) = (matches.mask, matches.value, matches.offset);
@@ -165,6 +138,7 @@ mod tests {
     use super::*;
     use std::fs::File;
     use std::io::{Read, Write};
+    use std::os::fd::FromRawFd;
     use std::time::{Duration, Instant};
 
     const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
