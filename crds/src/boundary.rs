@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ClassNames, EnforcementMode, ImageRules, PodSecurityLevel, ServiceType, TemplateViolations, TenantState, TolerationRule,
+    BoundaryState, ClassNames, EnforcementMode, ImageRules, PodSecurityLevel, ServiceType, TemplateViolations, TolerationRule,
     UserNamespaces,
 };
 
@@ -42,8 +42,8 @@ pub struct BoundarySpec {
     pub namespace_uid: String,
     /// How violations are treated.
     pub enforcement_mode: EnforcementMode,
-    /// Whether the namespace takes new work.
-    pub state: TenantState,
+    /// What the namespace takes.
+    pub state: BoundaryState,
     /// What pods may say.
     pub pods: PodBoundary,
     /// Who may reach the pods and whom they may reach; absent, the tenant itself and the cluster's DNS.

@@ -40,8 +40,29 @@ pub enum TenantState {
     /// New work is taken.
     #[default]
     Active,
-    /// No new pod is admitted; what runs stays.
+    /// Nothing changes: owners make no namespaces, and people and programs of the tenant write nothing. What runs stays, and may end.
     Cordoned,
+}
+
+/// What a namespace of a tenant takes. It is never more than the Tenant's state says.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BoundaryState {
+    /// New work.
+    #[default]
+    Active,
+    /// No new pods: the namespace has no share of the quota, or something that guards it is refused.
+    Closed,
+    /// No change by people and programs of the tenant, and no new pods; what runs may end.
+    Cordoned,
+}
+
+impl From<TenantState> for BoundaryState {
+    fn from(state: TenantState) -> Self {
+        match state {
+            TenantState::Active => Self::Active,
+            TenantState::Cordoned => Self::Cordoned,
+        }
+    }
 }
 
 /// What becomes of a workload whose pods could never run; Warn if absent.

@@ -140,7 +140,7 @@ async fn where_a_guard_is_refused_nothing_new_comes() -> anyhow::Result<()> {
     sees(&of(BINDING, "hindered-new"), "freehold-owner-admin", "/subjects/0/name", json!("alice")).await?;
     ensure!(of(BOUNDARY, "hindered-new").get_opt("boundary").await?.is_none(), "a namespace without its guards has a Boundary");
     api(&operator, POLICY, Some("hindered-old")).delete("freehold-default-deny", &DeleteParams::default()).await?;
-    sees(&of(BOUNDARY, "hindered-old"), "boundary", "/spec/state", json!("Cordoned")).await?;
+    sees(&of(BOUNDARY, "hindered-old"), "boundary", "/spec/state", json!("Closed")).await?;
     for namespace in ["hindered-new", "hindered-old"] {
         let pods: Api<Pod> = Api::namespaced(people.alice.clone(), namespace);
         let answer = Answer::of(pods.create(&dry, &objects::pod("new", "true", &[])).await)?;

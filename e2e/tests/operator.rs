@@ -128,7 +128,7 @@ async fn a_tenant_says_what_is_missing_and_goes_as_it_says() -> anyhow::Result<(
     tenant(&platform, "waits", spec(r#", "namespaces": {"max": 1}"#)).await?;
     sees(&tenants, "waits", "/status/conditions/0/reason", json!("Enforced")).await?;
     namespace(&platform, "waits-more", "waits").await?;
-    sees(&boundary("waits-more"), "boundary", "/spec/state", json!("Cordoned")).await?;
+    sees(&boundary("waits-more"), "boundary", "/spec/state", json!("Closed")).await?;
     sees(&api(&platform, QUOTA, Some("waits-more")), "freehold", "/spec/hard", json!({"pods": "0"})).await?;
     sees(&tenants, "waits", "/status/conditions/0/reason", json!("TooManyNamespaces")).await?;
     tenant(&platform, "waits", spec(r#", "namespaces": {"max": 2}"#)).await?;

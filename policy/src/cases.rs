@@ -18,6 +18,7 @@ const FILES: &[(&str, &str)] = &[
     ("rights.yaml", include_str!("../cases/rights.yaml")),
     ("system.yaml", include_str!("../cases/system.yaml")),
     ("own.yaml", include_str!("../cases/own.yaml")),
+    ("cordoned.yaml", include_str!("../cases/cordoned.yaml")),
 ];
 const BOUNDARIES: &str = include_str!("../cases/boundaries.yaml");
 const ROWS: &str = include_str!("../cases/rows.yaml");
@@ -34,7 +35,7 @@ pub const PLAIN: &str = "plain";
 pub struct Preset {
     /// Its name.
     pub name: String,
-    /// The Tenant's spec, without owners and runtimes.
+    /// The Tenant's spec, without owners and runtimes; null if no Tenant says that.
     pub tenant: Value,
     /// The Boundary's spec.
     pub boundary: Value,

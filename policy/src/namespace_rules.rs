@@ -20,6 +20,8 @@ pub struct Rules {
     pub said: TenantNamespaces,
     /// Namespaces that the tenant has.
     pub existing: usize,
+    /// Whether the tenant is cordoned.
+    pub cordoned: bool,
     /// Whether the name in question is somebody else's: see [`is_spoken_for`].
     pub spoken_for: bool,
 }
@@ -46,6 +48,10 @@ pub fn is_spoken_for<'a>(tenant: &str, name: &str, mut tenants: impl Iterator<It
 pub fn check(phase: Phase, rules: &Rules, old: Option<&Namespace>, new: &Namespace, decision: &mut Decision) {
     let none = Metadata::default();
     let before = old.map_or(&none, |old| &old.metadata);
+    if old.is_none() && rules.cordoned {
+        let field = format!("metadata.labels[{TENANT_LABEL}]");
+        decision.denials.push(Denial::new(field, "cordoned", "tenant state", "none for now; ask the platform team"));
+    }
     let max = rules.said.max.unwrap_or(DEFAULT_MAX);
     if old.is_none() && usize::try_from(max).is_ok_and(|max| rules.existing >= max) {
         let field = format!("metadata.labels[{TENANT_LABEL}]");

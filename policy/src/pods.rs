@@ -3,7 +3,7 @@
 //! Input is the Boundary of the namespace and the pod; the webhook answers with the output. A pod that exists is judged again
 //! only where its spec or annotations change: removing a finalizer from, or labelling, a pod older than the boundary passes.
 
-use freehold_crds::{BoundarySpec, EnforcementMode, PodSecurityLevel, TenantState};
+use freehold_crds::{BoundarySpec, BoundaryState, EnforcementMode, PodSecurityLevel};
 
 use crate::placement::Home;
 use crate::view::Pod;
@@ -13,7 +13,7 @@ use crate::{
 
 /// A pod that is created, or (with `old`) updated, directly or through `pods/ephemeralcontainers` or `pods/resize`.
 ///
-/// Host access is always enforced. Everything else follows the Boundary's enforcementMode: with Warn or Audit nothing is
+/// Host access and the namespace's state are always enforced. Everything else follows the Boundary's enforcementMode: with Warn or Audit nothing is
 /// refused and nothing is filled in, since a team that only looks must not find its pods elsewhere.
 pub fn check(boundary: &BoundarySpec, namespace: &str, phase: Phase, old: Option<&Pod>, new: &Pod) -> Decision {
     let mut decision = Decision::default();
@@ -23,6 +23,9 @@ pub fn check(boundary: &BoundarySpec, namespace: &str, phase: Phase, old: Option
     let enforced = boundary.enforcement_mode == EnforcementMode::Enforce;
     let limits = &boundary.pods;
     decision.denials = host_access::check("", old, new);
+    if old.is_none() {
+        decision.denials.extend(state(boundary));
+    }
 
     // What completes a new pod; what it would complete does not stand against it.
     let (mut denials, mut patch) = (Vec::new(), Vec::new());
@@ -38,7 +41,6 @@ pub fn check(boundary: &BoundarySpec, namespace: &str, phase: Phase, old: Option
         },
     }
     if old.is_none() {
-        denials.extend(cordoned(boundary));
         match priority::complete(limits, &new.spec) {
             operations if completes && !operations.is_empty() => patch.extend(operations),
             _ => denials.extend(priority::check("", limits, &new.spec)),
@@ -104,10 +106,12 @@ fn common(boundary: &BoundarySpec, namespace: &str, prefix: &str, old: Option<&P
     denials
 }
 
-/// A namespace that takes no new work.
-fn cordoned(boundary: &BoundarySpec) -> Option<Denial> {
-    let cordoned = boundary.state == TenantState::Cordoned;
-    cordoned.then(|| {
-        Denial::new("metadata.namespace", "cordoned", "tenant state", "what runs stays; ask the platform team for new pods")
-    })
+/// A namespace that takes no new pods.
+fn state(boundary: &BoundarySpec) -> Option<Denial> {
+    let (value, allowed) = match boundary.state {
+        BoundaryState::Active => return None,
+        BoundaryState::Closed => ("closed", "what runs stays; the Tenant's status says what is missing; ask the platform team"),
+        BoundaryState::Cordoned => ("cordoned", "what runs stays; ask the platform team for new pods"),
+    };
+    Some(Denial::new("metadata.namespace", value, "tenant state", allowed))
 }

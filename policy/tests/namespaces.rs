@@ -221,7 +221,7 @@ fn labels_annotations_and_number() {
     for (name, existing, old, new, expect) in cases {
         let said = serde_json::from_value(rules.clone()).unwrap();
         let requester = Requester {
-            rules: Some(freehold_policy::namespace_rules::Rules { said, existing: *existing, spoken_for: false }),
+            rules: Some(freehold_policy::namespace_rules::Rules { said, existing: *existing, ..Default::default() }),
             ..requester("own:a belong")
         };
         let decode = |text: &str| serde_json::from_value::<Namespace>(namespace(text)).unwrap();
@@ -306,6 +306,10 @@ fn names_that_are_spoken_for() {
         let known = tenants.iter().map(|(name, spec)| (*name, spec));
         assert_eq!(freehold_policy::namespace_rules::is_spoken_for(tenant, name, known), expect, "{tenant}: {name}");
     }
+    let cordoned = freehold_policy::namespace_rules::Rules { cordoned: true, ..Default::default() };
+    let asks = Requester { rules: Some(cordoned), ..requester("own:a belong") };
+    let decision = check(Phase::Judge, &asks, None, &serde_json::from_value(namespace("a")).unwrap());
+    assert_eq!(decision.denials.iter().map(|denial| denial.rule).collect::<Vec<_>>(), ["tenant state"]);
     let taken = freehold_policy::namespace_rules::Rules { spoken_for: true, ..Default::default() };
     let requester = Requester { rules: Some(taken), ..requester("own:a name:a belong") };
     let new: Namespace = serde_json::from_value(namespace("a name=platform-ci")).unwrap();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use freehold_crds::{BOUNDARY_NAME, Boundary, GROUP, TENANT_LABEL, Tenant};
+use freehold_crds::{BOUNDARY_NAME, Boundary, GROUP, TENANT_LABEL, Tenant, TenantState};
 use freehold_policy::namespace_rules::{Rules, is_spoken_for};
 use freehold_policy::namespaces::{BELONG, OWN, Question};
 use futures::StreamExt as _;
@@ -158,6 +158,7 @@ impl LookUp {
         let all = self.tenants.state();
         let named = all.iter().filter_map(|tenant| Some((tenant.metadata.name.as_deref()?, &tenant.spec)));
         Some(Rules {
+            cordoned: tenant.spec.state == Some(TenantState::Cordoned),
             spoken_for: is_spoken_for(name, namespace, named),
             said: tenant.spec.namespaces.clone().unwrap_or_default(),
             existing: self.namespaces.state_filter(is_its).len(),

@@ -9,6 +9,8 @@ use freehold_crds::{TENANT_LABEL, Tenant};
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
+use super::namespace::is_cordoned;
+
 /// Labels by name of the namespace.
 pub type Known = BTreeMap<String, BTreeMap<String, String>>;
 
@@ -26,6 +28,9 @@ pub struct Declared {
 /// What to do for one Tenant.
 pub fn declared(tenant: &Tenant, known: &Known) -> Declared {
     let (name, mut todo) = (tenant.name_any(), Declared::default());
+    if is_cordoned(tenant) {
+        return todo;
+    }
     let said = tenant.spec.namespaces.clone().unwrap_or_default();
     let managed = said.labels.and_then(|labels| labels.managed).unwrap_or_default();
     for namespace in said.declared.into_iter().flatten() {
@@ -89,5 +94,8 @@ mod tests {
         assert_eq!(todo.taken, ["taken"]);
         let labelled: Vec<_> = todo.label.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(labelled, ["a-dev", "a-old"]);
+        let mut cordoned = tenant;
+        cordoned.spec.state = Some(freehold_crds::TenantState::Cordoned);
+        assert_eq!(declared(&cordoned, &known), Declared::default(), "nothing changes in a cordoned tenant");
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! The Boundary comes last, after the quota counts: it is what lets pods in.
 
-use freehold_crds::{BOUNDARY_NAME, BoundarySpec, Network, OwnerClusterRole, PodBoundary, Tenant, TenantReference, TenantState};
+use freehold_crds::{
+    BOUNDARY_NAME, BoundarySpec, BoundaryState, Network, OwnerClusterRole, PodBoundary, Tenant, TenantReference, TenantState,
+};
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
@@ -57,7 +59,7 @@ pub fn boundary(
         },
         namespace_uid: namespace.uid.clone(),
         enforcement_mode: tenant.spec.enforcement_mode.unwrap_or_default(),
-        state: if has_share { tenant.spec.state.unwrap_or_default() } else { TenantState::Cordoned },
+        state: state(tenant, has_share),
         pods: pods.clone(),
         network: (*network != Network::default()).then(|| network.clone()),
         services: resolve::services(&tenant.spec),
@@ -72,8 +74,22 @@ pub fn boundary(
 
 /// The Boundary where something that guards is refused: what runs stays, nothing new comes until it is in place.
 pub fn closed(mut boundary: Object) -> Object {
-    boundary.document["spec"]["state"] = json!(TenantState::Cordoned);
+    if boundary.document["spec"]["state"] == json!(BoundaryState::Active) {
+        boundary.document["spec"]["state"] = json!(BoundaryState::Closed);
+    }
     boundary
+}
+
+/// Whether the platform team froze the tenant.
+pub fn is_cordoned(tenant: &Tenant) -> bool {
+    tenant.spec.state == Some(TenantState::Cordoned)
+}
+
+fn state(tenant: &Tenant, has_share: bool) -> BoundaryState {
+    match BoundaryState::from(tenant.spec.state.unwrap_or_default()) {
+        BoundaryState::Active if !has_share => BoundaryState::Closed,
+        state => state,
+    }
 }
 
 /// The siblings that a Boundary names: the oldest, and in any case the namespace itself.
@@ -95,7 +111,8 @@ fn bindings(tenant: &Tenant, namespace: &str) -> Vec<Object> {
         tenant.spec.owners.iter().filter(|owner| has(&owner.cluster_role_names)).map(subject).collect()
     };
     let everyone = tenant.spec.owners.iter().map(subject).collect();
-    let admins = holders(OwnerClusterRole::Admin);
+    // Nobody changes or deletes the Namespace of a tenant that is cordoned.
+    let admins = if is_cordoned(tenant) { Vec::new() } else { holders(OwnerClusterRole::Admin) };
     let mut all = vec![(VIEW_ROLE, VIEW_ROLE.to_owned(), everyone), (ADMIN_ROLE, ADMIN_ROLE.to_owned(), admins)];
     for role in [OwnerClusterRole::Admin, OwnerClusterRole::Edit, OwnerClusterRole::View] {
         all.push((role.name(), format!("freehold-owner-{}", role.name()), holders(role)));
@@ -189,9 +206,21 @@ mod tests {
             })
         );
         crate::fixtures::is_typed(&boundary(&tenant, &namespace(), &pods, &Network::default(), &[], true));
-        assert_eq!(spec(false)["state"], "Cordoned");
+        assert_eq!(spec(false)["state"], "Closed");
         let open = boundary(&tenant, &namespace(), &pods, &Network::default(), &[], true);
-        assert_eq!(closed(open).document["spec"]["state"], "Cordoned");
+        assert_eq!(closed(open).document["spec"]["state"], "Closed");
+    }
+
+    #[test]
+    fn a_cordoned_tenant_keeps_its_roles_but_not_its_namespaces() {
+        let tenant = tenant("a", json!({"owners": [{"kind": "User", "name": "alice"}], "state": "Cordoned"}));
+        let names: Vec<_> = bindings(&tenant, "a-dev").into_iter().map(|object| object.name).collect();
+        assert_eq!(names, ["freehold-namespace-view", "freehold-owner-admin"]);
+        for has_share in [true, false] {
+            let pods = PodBoundary::default();
+            let made = boundary(&tenant, &namespace(), &pods, &Network::default(), &[], has_share);
+            assert_eq!(closed(made).document["spec"]["state"], "Cordoned");
+        }
     }
 
     #[test]

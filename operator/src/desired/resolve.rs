@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn tenants_of_the_table_of_cases_become_its_boundaries() {
         let known: BTreeMap<_, _> = [("microvm".to_owned(), "freehold-microvm".to_owned())].into();
-        for preset in freehold_policy::cases::presets() {
+        for preset in freehold_policy::cases::presets().into_iter().filter(|preset| !preset.tenant.is_null()) {
             let mut spec = preset.tenant.clone();
             spec["owners"] = serde_json::json!([{"kind": "User", "name": "alice"}]);
             let mut tenant = crate::fixtures::tenant("team-a", spec);

@@ -8,6 +8,7 @@ use freehold_policy::namespaces::{NAME, OWN};
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
+use super::namespace::is_cordoned;
 use super::{Kind, Object};
 
 /// ClusterRole of the chart, bound across the cluster: create namespaces, and the verb that marks every owner.
@@ -66,7 +67,9 @@ pub fn grants(tenant: &Tenant) -> Vec<Object> {
     let subjects: Vec<Value> = tenant.spec.owners.iter().map(subject).collect();
     let own = own_name(&name);
     let free = tenant.spec.namespaces.as_ref().and_then(|namespaces| namespaces.name_policy) == Some(NamePolicy::Any);
-    let verbs: Vec<&str> = ["get", OWN].into_iter().chain(free.then_some(NAME)).collect();
+    // Who may `own` a tenant may make namespaces of it; of one that is cordoned nobody may.
+    let open = !is_cordoned(tenant);
+    let verbs: Vec<&str> = ["get"].into_iter().chain(open.then_some(OWN)).chain((open && free).then_some(NAME)).collect();
     let rules = json!([{"apiGroups": [GROUP], "resources": ["tenants"], "resourceNames": [name], "verbs": verbs}]);
     let bind = |role: &str| json!({"roleRef": cluster_role(role), "subjects": subjects});
     let mut grants = vec![Object::of_tenant(Kind::ClusterRole, &name, None, &own, json!({"rules": rules}))];
@@ -89,6 +92,15 @@ mod tests {
             let spec = json!({"owners": [{"kind": "User", "name": "alice"}], "namespaces": {"namePolicy": policy}});
             assert_eq!(grants(&tenant("a", spec))[0].document["rules"][0]["verbs"], verbs);
         }
+    }
+
+    #[test]
+    fn nobody_makes_namespaces_of_a_cordoned_tenant() {
+        let spec =
+            json!({"owners": [{"kind": "User", "name": "alice"}], "namespaces": {"namePolicy": "Any"}, "state": "Cordoned"});
+        let grants = grants(&tenant("a", spec));
+        assert_eq!(grants[0].document["rules"][0]["verbs"], json!(["get"]));
+        assert_eq!(grants.len(), 3, "the mark that restricts owners stays");
     }
 
     #[test]
