@@ -32,6 +32,7 @@ use crate::{
     printcolumn(name = "Memory", type_ = "string", json_path = ".status.summary.memory"),
     printcolumn(name = "Pods", type_ = "string", json_path = ".status.summary.pods"),
     printcolumn(name = "Runtime", type_ = "string", json_path = ".status.summary.runtime"),
+    printcolumn(name = "Would-Deny", type_ = "integer", json_path = ".status.wouldDeny.objects", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -216,9 +217,25 @@ pub struct TenantStatus {
     /// The quota and what is used of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<TenantQuotaStatus>,
+    /// What exists and would be refused if it were made anew under the rules in force, or under Enforce where the Tenant only looks; nothing if
+    /// absent. Looked at when a namespace joins, when the Tenant changes, and then once a minute while there is something to tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub would_deny: Option<TenantWouldDeny>,
     /// The same in a few words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<TenantSummary>,
+}
+
+/// Objects that exist and would be refused.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantWouldDeny {
+    /// How many; of each kind in a namespace a thousand are looked at.
+    pub objects: i32,
+    /// Some of them, each with the field and the rule that stands first against it.
+    #[serde(default)]
+    #[schemars(length(max = 5), inner(length(max = 512)))]
+    pub sample: Vec<String>,
 }
 
 /// What `kubectl get tenants` shows: figures as used/hard.

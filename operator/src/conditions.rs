@@ -3,7 +3,7 @@
 //! Pure: time and the status before come in. A condition keeps its transition time while its status stays, so that writing
 //! the same finding again is no change.
 
-use freehold_crds::{TenantNamespaceStatus, TenantQuotaStatus, TenantSpec, TenantStatus, TenantSummary};
+use freehold_crds::{TenantNamespaceStatus, TenantQuotaStatus, TenantSpec, TenantStatus, TenantSummary, TenantWouldDeny};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
@@ -44,6 +44,8 @@ pub struct Findings {
     pub namespaces: Vec<TenantNamespaceStatus>,
     /// Quota and usage.
     pub quota: Option<TenantQuotaStatus>,
+    /// What exists and would be refused.
+    pub would_deny: Option<TenantWouldDeny>,
     /// What `kubectl get tenants` shows.
     pub summary: Option<TenantSummary>,
 }
@@ -201,6 +203,7 @@ pub fn tenant(before: Option<&TenantStatus>, generation: Option<i64>, findings: 
         conditions: vec![ready, reconciling, stalled],
         namespaces,
         quota: findings.quota,
+        would_deny: findings.would_deny,
         summary: findings.summary,
     }
 }

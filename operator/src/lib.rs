@@ -2,11 +2,10 @@
 //!
 //! Input: Tenants, Namespaces that say whose they are, SandboxRuntimes and the NodeRuntimes of the nodes. The API server,
 //! the floor's policies and the webhook act on what is written. [`desired`], [`conditions`] and [`quantity`] decide as pure
-//! functions; [`cache`] watches, [`apply`] writes, [`tenants`] and [`sandboxes`] bring them together, [`leader`] sees to it
+//! functions; [`survey`] looks through what exists; [`cache`] watches, [`apply`] writes, [`tenants`] and [`sandboxes`] bring them together, [`leader`] sees to it
 //! that one process does so at a time.
 //!
-//! Not here yet: TenantClasses, a ledger that moves unused shares of a quota, events, and taking over the namespaces of a
-//! Tenant that was lost and made again only when the platform team says so (it is done at once).
+//! Not here yet: TenantClasses, and a ledger that moves unused shares of a quota.
 
 pub mod apply;
 pub mod cache;
@@ -18,5 +17,6 @@ pub mod leader;
 pub mod metrics;
 pub mod quantity;
 pub mod sandboxes;
+pub mod survey;
 pub mod tenants;
 pub mod wake;

@@ -87,6 +87,7 @@ async fn lead(
             cache: cache.clone(),
             scribe: Scribe { client: client.clone(), metrics: metrics.clone() },
             told: Default::default(),
+            surveys: Default::default(),
             recorder: Recorder::new(client.clone(), FIELD_MANAGER.into()),
         });
         let mut controllers = tokio::task::JoinSet::new();

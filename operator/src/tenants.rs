@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use freehold_crds::{DeletionPolicy, TENANT_LABEL, Tenant, TenantNamespaceStatus, TenantStatus};
+use freehold_crds::{
+    DeletionPolicy, EnforcementMode, TENANT_LABEL, Tenant, TenantNamespaceStatus, TenantStatus, TenantWouldDeny,
+};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Namespace as CoreNamespace;
 use k8s_openapi::jiff::Timestamp;
@@ -22,6 +24,7 @@ use crate::conditions::{self, Findings};
 use crate::desired::namespace::Namespace;
 use crate::desired::resolve;
 use crate::desired::{Kind, Object, budget, declared, heir, namespace, network, tenant, trust};
+use crate::survey::{self, Moment, Survey};
 
 /// Keeps a deleted Tenant until its grants are gone.
 pub const FINALIZER: &str = "freehold.dev/tenant";
@@ -45,6 +48,8 @@ pub struct Context {
     pub scribe: Scribe,
     /// When each Tenant's status was last written.
     pub told: Mutex<HashMap<String, Instant>>,
+    /// What was last found in each Tenant's namespaces.
+    pub surveys: Mutex<HashMap<String, Survey>>,
     /// Who writes events.
     pub recorder: Recorder,
 }
@@ -127,13 +132,20 @@ pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Act
         ground.iter().chain([&boundary]).for_each(|object| {
             want(object);
         });
+        // Before its Boundary stands, a namespace has just joined.
+        let joined = context.cache.boundary(&namespace.name).is_none();
+        let rules = boundary.document["spec"].clone();
         let context = &context;
-        rounds.push(async move { (namespace, guard(context, ground, boundary).await) });
+        rounds.push(async move { (namespace, (joined, rules), guard(context, ground, boundary).await) });
     }
     let mut rounds = futures::stream::iter(rounds).buffered(CONCURRENT_NAMESPACES);
-    while let Some((namespace, outcome)) = rounds.next().await {
+    let mut guarded = Vec::new();
+    while let Some((namespace, rules, outcome)) = rounds.next().await {
         match outcome {
-            Ok(true) => findings.guarded += 1,
+            Ok(true) => {
+                findings.guarded += 1;
+                guarded.push((namespace.name.clone(), rules));
+            }
             Ok(false) => findings.waiting.push(namespace.name.clone()),
             Err(error) => findings.failed.push(error.to_string()),
         }
@@ -149,6 +161,8 @@ pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Act
             findings.failed.push(error.to_string());
         }
     }
+    findings.would_deny = survey_all(&tenant, guarded, &siblings, &context).await;
+    let again = if findings.would_deny.is_some() || is_looking(&tenant) { survey::EVERY } else { RESYNC };
     findings.quota = usage(&context.cache, &tenant, &namespaces);
     findings.summary = Some(conditions::summary(&tenant.spec, namespaces.len(), findings.quota.as_ref()));
     for error in &findings.failed {
@@ -156,7 +170,41 @@ pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Act
     }
     let failed = !findings.failed.is_empty();
     let wait = tell(&tenant, findings, &context).await?;
-    Ok(Action::requeue(wait.unwrap_or(if failed { RETRY } else { RESYNC })))
+    Ok(Action::requeue(wait.unwrap_or(if failed { RETRY } else { again })))
+}
+
+/// Whether the Tenant refuses nothing that could only be told.
+fn is_looking(tenant: &Tenant) -> bool {
+    tenant.spec.enforcement_mode.unwrap_or_default() != EnforcementMode::Enforce
+}
+
+/// Looks through the namespaces where that is due; what would be refused in all of them.
+async fn survey_all(
+    tenant: &Tenant,
+    guarded: Vec<(String, (bool, Value))>,
+    siblings: &[String],
+    context: &Context,
+) -> Option<TenantWouldDeny> {
+    let (name, generation) = (tenant.name_any(), tenant.metadata.generation);
+    let before = tenant.status.as_ref();
+    let known = context.surveys.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned();
+    let open = before.is_none_or(|status| status.would_deny.is_some() || status.observed_generation != generation);
+    let mut survey = known.unwrap_or_default();
+    survey.retain(siblings);
+    for (namespace, (joined, rules)) in guarded {
+        let moment = Moment { generation, looking: is_looking(tenant), joined, open, now: Instant::now() };
+        if !survey.is_due(&namespace, moment) {
+            continue;
+        }
+        let Ok(rules) = serde_json::from_value(rules) else { continue };
+        match survey::look(&context.scribe.client, &namespace, &rules).await {
+            Ok(refused) => survey.keep(&namespace, generation, moment.now, refused),
+            Err(error) => tracing::warn!(tenant = name, namespace, error = said(&error), "could not look through a namespace"),
+        }
+    }
+    let told = survey.told();
+    context.surveys.lock().unwrap_or_else(PoisonError::into_inner).insert(name, survey);
+    told
 }
 
 /// Makes declared namespaces and puts managed labels in place; gives names that are somebody else's, and what was refused.
@@ -351,6 +399,7 @@ async fn release(tenant: &Tenant, context: &Context) -> Result<Action, Error> {
     let finalizers = tenant.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER).cloned().collect();
     set_finalizers(tenant, finalizers, context).await?;
     context.told.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+    context.surveys.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
     Ok(Action::await_change())
 }
 
