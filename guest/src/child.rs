@@ -87,9 +87,11 @@ fn become_process(plan: &mut Plan<'_>) -> Result<std::convert::Infallible> {
     }
     std::env::set_current_dir(cwd(start)).step(format!("enter the working directory {:?}", start.cwd))?;
     let program = strings(&start.args, "argument")?;
-    let env = strings(&start.env, "environment")?;
+    let env = crate::environment::whole(&start.env, start.uid);
+    let places = start.args.first().map(|program| candidates(program, &env)).unwrap_or_default();
+    let env = strings(&env, "environment")?;
     drop_privileges(start)?;
-    Err(execute(start, &program, &env))
+    Err(execute(start, &places, &program, &env))
 }
 
 fn cwd(start: &StartProcess) -> &str {
@@ -204,13 +206,13 @@ pub fn candidates(program: &str, env: &[String]) -> Vec<String> {
     path.split(':').map(|dir| format!("{}/{program}", if dir.is_empty() { "." } else { dir })).collect()
 }
 
-fn execute(start: &StartProcess, args: &[CString], env: &[CString]) -> Failure {
+fn execute(start: &StartProcess, places: &[String], args: &[CString], env: &[CString]) -> Failure {
     let Some(program) = start.args.first().filter(|program| !program.is_empty()) else {
         return Failure::refuse("the process has no program to start");
     };
     let mut worst = libc::ENOENT;
-    for candidate in candidates(program, &start.env) {
-        let Ok(path) = CString::new(candidate) else { continue };
+    for place in places {
+        let Ok(path) = CString::new(place.as_str()) else { continue };
         match sys::exec(&path, args, env).raw_os_error().unwrap_or(libc::EIO) {
             libc::ENOENT | libc::ENOTDIR => {}
             libc::EACCES => worst = libc::EACCES,

@@ -16,6 +16,7 @@ mod container;
 mod cpus;
 mod dial;
 mod disks;
+mod environment;
 mod fail;
 mod mounts;
 mod netlink;
