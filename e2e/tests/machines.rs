@@ -211,7 +211,10 @@ fn confined(pod: &str) -> anyhow::Result<u64> {
     let score = |process: &Process| -> anyhow::Result<i32> { Ok(process.ask("cat $p/oom_score_adj")?.trim().parse()?) };
     ensure!(score(&qemu)? >= score(&shim)?, "{pod}: the shim would be killed before its machine");
     ensure!(qemu.ask("cat $p/cgroup")?.contains("kubepods"), "{pod}: QEMU is not in the pod's cgroup");
-    ensure!(qemu.ask("cut -d: -f1 $p/net/dev | grep -v '|' | tr -d ' \\n'")? == "lo", "{pod}: QEMU's network has interfaces");
+    let interfaces = |process: &Process| process.ask("cut -d: -f1 $p/net/dev | grep -v '|' | tr -d ' ' | sort | tr '\\n' ' '");
+    ensure!(interfaces(&qemu)? == "lo ", "{pod}: QEMU's network has interfaces");
+    // By its supervisor, the task's pid, the kubelet finds the pod's network and its figures.
+    ensure!(interfaces(&supervisor)? == "eth0 lo vethvm0 ", "{pod}: the supervisor's network: {}", interfaces(&supervisor)?);
 
     // Its root: the bundle's files for it and a line about memory; nothing can be written.
     let seen = qemu.ask("cd $p/root && find . -xdev ! -type d; cat $p/mounts | cut -d' ' -f2,4")?;

@@ -49,7 +49,7 @@ pub fn options(mut args: impl Iterator<Item = String>) -> anyhow::Result<Options
 pub async fn run(options: Options) -> anyhow::Result<()> {
     let config = config::load(&options.config)?;
     let began = Instant::now();
-    let (machine, port) = Machine::start(&config, |_, _| Ok(())).await?;
+    let (machine, port) = Machine::start(&config, None, |_, _| Ok(())).await?;
     let (agent, _events) = Agent::connect(port);
     let ready = tokio::select! {
         ready = agent.configure(client::first_words("canary")?, options.time) => match ready {

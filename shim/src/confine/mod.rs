@@ -47,6 +47,10 @@ pub struct Plan {
     pub keep: Vec<i32>,
     /// Descriptors that the supervisor alone holds until all has ended.
     pub hold: Vec<i32>,
+    /// A network namespace that the supervisor itself enters once the program runs, in an empty one: descriptor of those
+    /// that are held. Whoever asks for the counters of the supervisor's network then finds the pod's.
+    #[serde(default)]
+    pub network: Option<i32>,
     /// Capabilities that the program keeps, as a bit set; 0 for all that need none.
     pub capabilities: u64,
     /// Its limits.

@@ -14,7 +14,7 @@ use anyhow::{Context, bail};
 use rustix::io::FdFlags;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use rustix::process::{Pid, PidfdFlags, Signal};
-use rustix::thread::UnshareFlags;
+use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 
 use super::{MAX_PLAN, NOT_CONFINED, Plan, privileges, view};
 
@@ -58,6 +58,12 @@ fn supervise(control: &str) -> anyhow::Result<u8> {
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).context("hold the program")?;
     tell(&control, pidfd.as_fd()).context("tell the shim")?;
     drop((pidfd, control));
+    if let Some(network) = plan.network {
+        // SAFETY: the shim passed this descriptor among those that are held, and nothing here closes it.
+        let network = unsafe { BorrowedFd::borrow_raw(network) };
+        rustix::thread::move_into_link_name_space(network, Some(LinkNameSpaceType::Network))
+            .context("enter the pod's network")?;
+    }
     privileges::lay_down(0, 0).context("lay rights down")?;
     end(&mut child)
 }

@@ -70,6 +70,7 @@ pub fn plan(bundle: &Bundle, shape: &Shape<'_>, uid: u32) -> Plan {
         environment: vec![("QEMU_MODULE_DIR".into(), shape.bundle.modules())],
         keep,
         hold: Vec::new(),
+        network: None,
         capabilities: 0,
         limits: Limits { descriptors: DESCRIPTORS, threads: THREADS, file_bytes: None, address_bytes: None, cpu_seconds: None },
     }

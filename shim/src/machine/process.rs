@@ -49,9 +49,9 @@ pub struct Machine {
     pub qmp: Qmp,
     /// Its last words.
     pub console: Arc<Console>,
-    /// QEMU's pid: the task pid that containerd sees.
+    /// QEMU's pid.
     pub pid: u32,
-    /// Pid of its supervisor, whose end ends it.
+    /// Pid of its supervisor, whose end ends it: the task pid that containerd sees.
     pub supervisor: u32,
     /// Memory it booted with, in MiB.
     pub base_mib: u64,
@@ -65,12 +65,14 @@ pub struct Machine {
 
 impl Machine {
     /// Starts QEMU; the guest boots meanwhile. Also gives the agent's end of the port. `place` is called with the
-    /// supervisor's pid and the machine's user, before anything of a tenant runs.
+    /// supervisor's pid and the machine's user, before anything of a tenant runs. `network` is the pod's namespace, which
+    /// the supervisor enters, and QEMU does not.
     ///
     /// # Errors
     /// If QEMU can't be run or does not answer.
     pub async fn start(
         config: &Config,
+        network: Option<OwnedFd>,
         place: impl FnOnce(u32, u32) -> anyhow::Result<()> + Send + 'static,
     ) -> Result<(Machine, UnixStream), StartError> {
         let host = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| memory::host_mib(&text)).unwrap_or(1024);
@@ -97,8 +99,9 @@ impl Machine {
         };
         let lock = OwnedFd::from(user.lock.try_clone()?);
         let mut plan = command::plan(&Bundle(config.bundle.clone()), &shape, user.uid);
-        plan.hold = vec![lock.as_raw_fd()];
-        let inherited = [agent_there, qmp_there, serial_there, lock].into_iter().chain(kvm).collect();
+        plan.network = network.as_ref().map(AsRawFd::as_raw_fd);
+        plan.hold = [lock.as_raw_fd()].into_iter().chain(plan.network).collect();
+        let inherited = [agent_there, qmp_there, serial_there, lock].into_iter().chain(kvm).chain(network).collect();
         let uid = user.uid;
         let place: Place = Box::new(move |pid| place(pid, uid));
         let confined = launch::launch(plan, inherited, place, user).await.map_err(StartError::Run)?;

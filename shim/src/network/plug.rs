@@ -20,6 +20,9 @@ use super::bpf;
 use super::guard::{self, Match};
 
 const TUN: &str = "/dev/net/tun";
+/// A tap's name up to its number. cAdvisor passes over what begins with "veth": a sum over a pod's interfaces would else count
+/// each byte twice, at the pod's own interface and at the tap.
+const TAP: &str = "vethvm";
 /// Every protocol, in network byte order as a filter's header has it.
 const ALL_PROTOCOLS: u16 = 0x0003_u16.to_be();
 
@@ -31,7 +34,7 @@ const DROP: [bpf::Instruction; 2] = [[0xb7, 0, 0, 0, 2, 0, 0, 0], [0x95, 0, 0, 0
 
 /// Makes a tap and redirects between it and the interface `index`. It goes with its last descriptor or its namespace.
 pub async fn tap(handle: &Handle, number: usize, index: u32, interface: &Interface) -> anyhow::Result<OwnedFd> {
-    let name = format!("freehold{number}");
+    let name = format!("{TAP}{number}");
     let fd = open(&name).with_context(|| format!("make tap {name}"))?;
     let link = handle.link().get().match_name(name.clone()).execute().try_next().await?.context("the new tap is not there")?;
     let tap = link.header.index;

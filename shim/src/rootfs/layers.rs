@@ -127,6 +127,7 @@ fn plan(bundle: &Bundle, layer: &Path, target: &Path, max_bytes: u64) -> Plan {
         environment: Vec::new(),
         keep: Vec::new(),
         hold: Vec::new(),
+        network: None,
         capabilities: DAC_READ_SEARCH | SYS_ADMIN,
         limits: Limits {
             descriptors: 1024,

@@ -133,7 +133,9 @@ impl Pod {
             cgroup::oom_score(pid, score); // QEMU inherits it, and the cgroups
             cgroup::join(all.iter().filter(|place| !place.late), pid).context("can't put QEMU into the pod's cgroup")
         };
-        let booted = Sandbox::boot(config, words, place).await.and_then(|(sandbox, happenings)| {
+        // Docker plugs the network in later: its figures are missing then.
+        let network = spec.network().and_then(|path| std::fs::File::open(path).ok()).map(Into::into);
+        let booted = Sandbox::boot(config, words, network, place).await.and_then(|(sandbox, happenings)| {
             for pid in [sandbox.machine.supervisor, sandbox.machine.pid] {
                 let late = places.iter().filter(|place| place.late);
                 cgroup::join(late, pid).context("can't put QEMU into the pod's cgroup")?;

@@ -125,9 +125,11 @@ impl Pod {
         Ok((task, process))
     }
 
-    /// QEMU's pid: the one that every process of the pod has on the host. 0 before there is a machine.
+    /// The pid that every process of the pod has on the host. 0 before there is a machine.
+    ///
+    /// It is the supervisor's, whose network is the pod's: the kubelet reads the pod's traffic from `/proc/PID/net/dev`.
     pub fn pid(&self) -> u32 {
-        self.sandbox.get().map_or(0, |sandbox| sandbox.machine.pid)
+        self.sandbox.get().map_or(0, |sandbox| sandbox.machine.supervisor)
     }
 
     /// The machine's life goes on.

@@ -1,7 +1,7 @@
 //! A running pod: the machine, the connection to its agent, and what was plugged into it.
 
 use std::collections::{BTreeSet, HashMap};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -53,7 +53,7 @@ struct Plugged {
 }
 
 impl Sandbox {
-    /// Boots a machine and says the first words to its agent. `place` is called with supervisor and user as soon as there is
+    /// Boots a machine and says the first words to its agent. `network` is the pod's namespace. `place` is called with supervisor and user as soon as there is
     /// a process to end.
     ///
     /// # Errors
@@ -61,9 +61,10 @@ impl Sandbox {
     pub async fn boot(
         config: Config,
         configure: Configure,
+        network: Option<OwnedFd>,
         place: impl FnOnce(u32, u32) -> anyhow::Result<()> + Send + 'static,
     ) -> anyhow::Result<(Sandbox, mpsc::Receiver<Happening>)> {
-        let (machine, port) = Machine::start(&config, place).await?;
+        let (machine, port) = Machine::start(&config, network, place).await?;
         let (agent, events) = Agent::connect(port);
         tokio::select! {
             biased;
