@@ -1,4 +1,4 @@
-# Sourced by pods, crash and bench: a cluster whose node has the runtime as the installer leaves it, and how to look at it.
+# Sourced by pods, parity, crash and bench: a cluster whose node has the runtime as the installer leaves it, and how to look at it.
 # Wants: $name (of the cluster). Gives: cluster, kubectl, bundle, work, and the functions below. Takes all down however it ends.
 began=$SECONDS
 me=$(basename "$0")
@@ -19,13 +19,14 @@ fail() {
 }
 # What is expected, and a command that must print it (or, with *, contain it) within the time: conditions, not sleeps.
 expect() { # what seconds pattern command…
-  local what=$1 seconds=$2 pattern=$3 end=$((SECONDS + $2)) said=
+  local what=$1 seconds=$2 pattern=$3 end=$((SECONDS + $2))
+  said= # the caller may want it
   shift 3
   while :; do
     said=$("$@" 2>&1) || true
     # shellcheck disable=SC2053 # the pattern is one
     [[ $said == $pattern ]] && return 0
-    [ $SECONDS -lt $end ] || fail "$what: after $seconds s it is «$(head -c 400 <<<"$said")», not «$pattern»"
+    [ $SECONDS -lt $end ] || { fail "$what: after $seconds s it is «$(head -c 400 <<<"$said")», not «$pattern»"; return 1; }
     sleep 0.3
   done
 }
