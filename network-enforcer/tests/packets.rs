@@ -28,6 +28,9 @@ const WITH: &[(&str, &str, bool)] = &[
     // The node reaches its pods, known or not.
     ("node", "10.244.0.4:8080", true),
     ("node", "10.244.0.9:8080", true),
+    // And by a Service, as the API server reaches a webhook.
+    ("node", "10.96.0.3:80", true),
+    ("node", "10.96.0.4:80", true),
     // On one bridge, addresses that nobody gave.
     ("pod2", "fe80::4", false),
 ];

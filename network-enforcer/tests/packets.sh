@@ -15,6 +15,7 @@ ip link set cni0 up
 ip link add node0 type bridge
 ip addr add 10.200.0.10/24 dev node0
 ip link set node0 up
+ip route add default dev node0
 ip addr add 169.254.169.254/32 dev lo
 echo 1 >/proc/sys/net/ipv4/ip_forward
 echo 1 >/proc/sys/net/bridge/bridge-nf-call-iptables
@@ -43,9 +44,15 @@ table ip services {
     ip daddr 10.96.0.4 tcp dport 80 dnat to 10.244.0.4:8080
     ip daddr 10.96.0.2 tcp dport 80 dnat to 10.244.0.2:8080
   }
+  chain out {
+    type nat hook output priority -100; policy accept;
+    ip daddr 10.96.0.3 tcp dport 80 dnat to 10.244.0.3:5432
+    ip daddr 10.96.0.4 tcp dport 80 dnat to 10.244.0.4:8080
+  }
   chain post {
     type nat hook postrouting priority srcnat; policy accept;
     ct original ip saddr 10.244.0.2 ct reply ip saddr 10.244.0.2 masquerade
+    ct status dnat ip saddr != 10.244.0.0/24 masquerade
   }
 }
 NFT
@@ -78,6 +85,7 @@ LIST
   # shellcheck disable=SC2086 # several numbers
   wait $waiting
   for one in 4 9; do echo "node 10.244.0.$one:8080 $(ask busybox nc -w 1 "10.244.0.$one" 8080)" >>/run/answers; done
+  for one in 3 4; do echo "node 10.96.0.$one:80 $(ask busybox nc -w 1 "10.96.0.$one" 80)" >>/run/answers; done
   echo "pod2 fe80::4 $(ping6)" >>/run/answers
   sort /run/answers | sed "s/^/$1 /"
 }

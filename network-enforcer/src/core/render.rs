@@ -3,6 +3,9 @@
 //! Written for nft 1.0.6 and newer: no `destroy`, no two closing braces on a line, no anonymous sets of `ct` ports (their
 //! byte order is not known there), and the protocol always before the port, which gives the port its type.
 //! Protocols are numbers: their names come from /etc/protocols, which an image of one program does not have.
+//! Keys of sets and maps are declared by `typeof`, never by `type`: nft 1.1.2 and newer keep a `type` with the set in a form that
+//! nft up to 1.1.1 dies of (segmentation fault) as soon as it reads the node's sets, whatever table it is asked for. kube-proxy's
+//! own nft is such a one: its Services would stand still for as long as our table is there.
 
 use std::fmt::Write as _;
 
@@ -42,7 +45,7 @@ fn whole(table: &Table) -> String {
         out.push_str("  }\n");
     }
     for (name, map) in &table.maps {
-        let _ = writeln!(out, "  map {name} {{\n    type {} : verdict", address_type(map.family));
+        let _ = writeln!(out, "  map {name} {{\n    typeof {} : verdict", header(End::Source, map.family));
         if !map.elements.is_empty() {
             let list: Vec<_> = map.elements.iter().map(|(address, chain)| format!("{address} : jump {chain}")).collect();
             let _ = writeln!(out, "    elements = {{ {} }}", list.join(", "));
@@ -81,19 +84,13 @@ fn hook(hook: Hook) -> &'static str {
     }
 }
 
+/// What the elements of a set are, by an expression that has such values.
 fn set_kind(kind: SetKind) -> String {
     match kind {
-        SetKind::Addresses(family) => format!("type {}", address_type(family)),
-        SetKind::Ranges(family) => format!("type {}\n    flags interval", address_type(family)),
-        SetKind::Pairs(family) => format!("type {0} . {0}", address_type(family)),
-        SetKind::Interfaces => "type ifname".to_owned(),
-    }
-}
-
-fn address_type(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "ipv4_addr",
-        Family::V6 => "ipv6_addr",
+        SetKind::Addresses(family) => format!("typeof {}", header(End::Source, family)),
+        SetKind::Ranges(family) => format!("typeof {}\n    flags interval", header(End::Source, family)),
+        SetKind::Pairs(family) => format!("typeof {0} . {0}", header(End::Source, family)),
+        SetKind::Interfaces => "typeof iifname".to_owned(),
     }
 }
 
