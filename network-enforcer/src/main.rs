@@ -13,18 +13,17 @@ use freehold_network_enforcer::core::table::{TABLE, Table};
 use freehold_network_enforcer::core::{delta, render};
 use freehold_network_enforcer::metrics::Metrics;
 use freehold_network_enforcer::nft::{Nft, NftError};
-use freehold_network_enforcer::watch::Cache;
+use freehold_network_enforcer::watch::{Cache, Own};
 use freehold_network_enforcer::{bridges, convert, links};
 use freehold_serve::{connections, health, logging, stop};
-use k8s_openapi::api::apps::v1::DaemonSet;
-use kube::{Api, Client};
+use kube::Client;
 
 /// Least time between two transactions: changes that come together go together.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Time between looks at whether the table is still there: whoever flushes all rules of a node takes it away.
 const RECHECK: Duration = Duration::from_secs(5);
-/// Time to find out whether the DaemonSet is gone; short, because a node may be shutting down.
-const FAREWELL: Duration = Duration::from_secs(3);
+/// Time to learn that the DaemonSet is gone; short, because a replacement of this pod waits for it.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Parser)]
 #[command(about = "Enforces NetworkPolicies and tenants' boundaries on one node by nftables")]
@@ -71,6 +70,8 @@ async fn main() -> anyhow::Result<()> {
     let routes = connections::routes(health::routes(readiness.clone(), Arc::new(registry)));
     let server = tokio::spawn(connections::serve(listener, routes, stop.clone()));
     let client = Client::try_default().await.context("no way to the API server; set KUBECONFIG or run in a pod")?;
+    let named = arguments.daemon_set.as_deref().and_then(|text| text.split_once('/'));
+    let own = named.map(|(namespace, name)| Own::follow(&client, namespace, name));
     let work = async {
         let (cache, mut watches) = Cache::start(&client).await.context("the first lists did not come")?;
         tokio::select! {
@@ -80,7 +81,7 @@ async fn main() -> anyhow::Result<()> {
     };
     tokio::select! {
         outcome = work => outcome?,
-        () = stop.wait() => farewell(&client, &nft, arguments.daemon_set.as_deref()).await,
+        () = stop.wait() => farewell(&nft, own.as_ref()).await,
     }
     server.await.context("the health server ended badly")
 }
@@ -146,21 +147,20 @@ async fn bring(nft: &Nft, held: Option<&Table>, wanted: &Table, metrics: &Metric
 }
 
 /// Removes the table if what this runs for is gone; in doubt it stays, which only closes.
-async fn farewell(client: &Client, nft: &Nft, daemon_set: Option<&str>) {
-    let Some((namespace, name)) = daemon_set.and_then(|text| text.split_once('/')) else { return };
-    let api: Api<DaemonSet> = Api::namespaced(client.clone(), namespace);
-    let gone = match tokio::time::timeout(FAREWELL, api.get_metadata_opt(name)).await {
-        Ok(Ok(found)) => found.is_none_or(|found| found.metadata.deletion_timestamp.is_some()),
-        Ok(Err(error)) => {
-            tracing::info!(%error, "whether the DaemonSet is gone is not known; the table stays");
-            false
+async fn farewell(nft: &Nft, own: Option<&Own>) {
+    let Some(own) = own else { return };
+    // The event may be on its way still: who deletes both at once sends them one after the other.
+    let gone = async {
+        while !own.is_gone() {
+            tokio::time::sleep(PAUSE).await;
         }
-        Err(_) => false,
     };
-    if gone {
-        match nft.apply(&render::remove()).await {
-            Ok(()) => tracing::info!("the DaemonSet is gone, and so is the table"),
-            Err(error) => tracing::error!(%error, "the table could not be removed; on the node: nft delete table inet {TABLE}"),
-        }
+    if tokio::time::timeout(FAREWELL, gone).await.is_err() {
+        tracing::info!("the DaemonSet is not known to be gone; the table stays");
+        return;
+    }
+    match nft.apply(&render::remove()).await {
+        Ok(()) => tracing::info!("the DaemonSet is gone, and so is the table"),
+        Err(error) => tracing::error!(%error, "the table could not be removed; on the node: nft delete table inet {TABLE}"),
     }
 }

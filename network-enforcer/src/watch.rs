@@ -6,7 +6,8 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use freehold_crds::Boundary;
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
+use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -71,6 +72,29 @@ impl Cache {
             nodes: self.nodes.state(),
             api_servers: self.api_servers.state(),
         }
+    }
+}
+
+/// The DaemonSet that this program runs for. Watched, because an uninstall takes the right to ask in the moment it matters.
+pub struct Own {
+    store: Store<DaemonSet>,
+    // Dropped with it, which ends the watch.
+    _watch: JoinSet<()>,
+}
+
+impl Own {
+    /// Starts to watch it.
+    pub fn follow(client: &Client, namespace: &str, name: &str) -> Self {
+        let mut watch = JoinSet::new();
+        let one = watcher::Config::default().fields(&format!("metadata.name={name}"));
+        let store = follow(&mut watch, Api::namespaced(client.clone(), namespace), one, &Arc::new(Notify::new()));
+        Self { store, _watch: watch }
+    }
+
+    /// Whether it is known to be gone or on its way out; not known is no.
+    pub fn is_gone(&self) -> bool {
+        let known = matches!(self.store.wait_until_ready().now_or_never(), Some(Ok(())));
+        known && self.store.state().iter().all(|found| found.metadata.deletion_timestamp.is_some())
     }
 }
 
