@@ -33,7 +33,7 @@ stage_up() {
   # Without this, what comes after would prove nothing.
   ! admin get nodes -o jsonpath='{.items[*].status.runtimeHandlers[*].name}' | grep -q freehold ||
     { echo "the node knows a handler of Freehold before Freehold was installed" >&2; return 1; }
-  "$cluster" load "$name" "$images"/{operator,webhook,runtime-installer}.tar >/dev/null
+  "$cluster" load "$name" "$images"/{operator,webhook,runtime-installer,network-enforcer}.tar >/dev/null
 }
 
 # The chart as on a cluster of one's own, but for what this machine is: no systemd, images loaded by hand, and no KVM that can be relied on.
@@ -42,7 +42,7 @@ stage_install() { # further helm arguments…
   tag=$(sed -n 's/.*"operator": *"[^"]*:\([^":]*\)".*/\1/p' "$images/images.json")
   "$helm" --kubeconfig "$work/admin.kubeconfig" install freehold charts/freehold --namespace default \
     --set image.tag="$tag" --set image.pullPolicy=Never --set installer.restartCommand=restart-containerd \
-    --set runtime.emulation=Allow "$@" >"$work/helm.log" 2>&1 ||
+    --set runtime.emulation=Allow --set networkEnforcer.mode=Always "$@" >"$work/helm.log" 2>&1 ||
     { echo "the chart could not be installed:" >&2; tail -n 20 "$work/helm.log" >&2; return 1; }
 }
 
@@ -61,6 +61,9 @@ stage_proved() {
     admin rollout status "deployment/freehold-$program" --namespace freehold-system --timeout=60s >/dev/null ||
       { echo "the $program is not available after 60 s" >&2; stage_words >&2; return 1; }
   done
+  [ -z "$(admin get daemonset freehold-network-enforcer --namespace freehold-node --ignore-not-found -o name)" ] ||
+    admin rollout status daemonset/freehold-network-enforcer --namespace freehold-node --timeout=60s >/dev/null ||
+    { echo "the network enforcer is not available after 60 s" >&2; stage_words >&2; return 1; }
 }
 
 # The last words of whatever may explain a failure.
@@ -68,7 +71,7 @@ stage_words() {
   admin get pods --all-namespaces -o wide || true
   admin get events --all-namespaces --field-selector type=Warning --sort-by=.lastTimestamp 2>/dev/null | tail -n 10 | cut -c1-400 || true
   local of
-  for of in freehold-system/deployment/freehold-operator freehold-system/deployment/freehold-webhook freehold-node/daemonset/freehold-runtime-installer; do
+  for of in freehold-system/deployment/freehold-operator freehold-system/deployment/freehold-webhook freehold-node/daemonset/{freehold-runtime-installer,freehold-network-enforcer}; do
     echo "last words of ${of##*/}:"
     admin logs --namespace "${of%%/*}" "${of#*/}" --tail=12 2>&1 | cut -c1-500 || true
   done

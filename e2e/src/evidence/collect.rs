@@ -19,7 +19,7 @@ pub async fn rows(people: &People, stage: &Stage, say: impl Fn(&str)) -> anyhow:
     rows.push(kernel::class(&stage.a, &stage.b));
     rows.extend(refusals(people, Webhook::Up).await?);
     say("asking over the network");
-    rows.push(network::row(&people.alice, STAGE_A, &stage.a, &stage.neighbour, &stage.b).await?);
+    rows.push(network::row(people, STAGE_A, &stage.a, &stage.neighbour, &stage.b).await?);
     for tenant in ["team-a", "team-b"] {
         rows.push(
             wait::until("usage to be counted", COUNTED, || async {
