@@ -1,5 +1,5 @@
 # The commands for a newcomer; the rest is in scripts/ and `cargo xtask --help`.
-.PHONY: help conformance conformance-full crash demo demo-down test
+.PHONY: help fuzz conformance conformance-full crash demo demo-down test
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-16s %s\n", $$1, $$2}' Makefile
 
@@ -20,3 +20,6 @@ conformance: ## upstream's NodeConformance specs on runc and in machines, compar
 
 conformance-full: ## the same with the serial, slow and disruptive ones
 	@scripts/preflight --root && scripts/conformance full
+
+fuzz: ## searches for inputs that break what decoders and decisions promise (SECONDS=60 for each target)
+	@scripts/preflight && scripts/fuzz $(or $(SECONDS),60)
