@@ -1,5 +1,5 @@
 # The commands for a newcomer; the rest is in scripts/ and `cargo xtask --help`.
-.PHONY: help fuzz conformance conformance-full crash demo demo-down test
+.PHONY: help bench fuzz conformance conformance-full crash demo demo-down test
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-16s %s\n", $$1, $$2}' Makefile
 
@@ -11,6 +11,9 @@ demo-down: ## removes everything that the demo started
 
 test: ## sets up what is missing and passes every gate
 	@scripts/test
+
+bench: ## pods in machines beside pods on runc, measured in one run, and writes docs/benchmarks.md
+	@scripts/preflight --root && scripts/bench docs/benchmarks.md
 
 crash: ## kills every part of a pod in every state of its life, and writes docs/crash-matrix.md
 	@scripts/preflight --root && scripts/crash docs/crash-matrix.md

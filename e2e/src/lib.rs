@@ -6,6 +6,7 @@
 
 pub mod answer;
 pub mod evidence;
+pub mod figures;
 pub mod live;
 pub mod objects;
 pub mod people;
