@@ -4,7 +4,7 @@
 //! on the schemas and their CEL rules, the operator, the webhook and the runtime installer on the types. It is a room of
 //! its own, without a client or a runtime, so that whoever only needs the documents does not build a controller.
 //!
-//! Not here yet: TenantClass; and of Tenant, Boundary and SandboxRuntime everything that no controller enforces. A field
+//! Not here yet: of Tenant, Boundary and SandboxRuntime everything that no controller enforces. A field
 //! that would be ignored is not offered.
 
 mod boundary;
@@ -13,6 +13,7 @@ mod network;
 mod node_runtime;
 mod sandbox_runtime;
 mod tenant;
+mod tenant_class;
 mod tenant_namespaces;
 mod tenant_rules;
 
@@ -22,6 +23,7 @@ pub use network::*;
 pub use node_runtime::*;
 pub use sandbox_runtime::*;
 pub use tenant::*;
+pub use tenant_class::*;
 pub use tenant_namespaces::*;
 pub use tenant_rules::*;
 
@@ -49,7 +51,7 @@ pub type Quantities = BTreeMap<String, Quantity>;
 
 /// All definitions, in the order in which they are written to the chart.
 pub fn definitions() -> Vec<CustomResourceDefinition> {
-    vec![Boundary::crd(), NodeRuntime::crd(), SandboxRuntime::crd(), Tenant::crd()]
+    vec![Boundary::crd(), NodeRuntime::crd(), SandboxRuntime::crd(), Tenant::crd(), TenantClass::crd()]
 }
 
 /// Bounded quantities; the API server reads them again when the ResourceQuota is written.
@@ -81,7 +83,7 @@ mod tests {
     #[test]
     fn every_definition_is_ours_short_and_bounded_by_rules() {
         let short: Vec<_> = definitions().iter().flat_map(|crd| crd.spec.names.short_names.clone().unwrap()).collect();
-        assert_eq!(short, ["bnd", "ndr", "sbr", "fht"]);
+        assert_eq!(short, ["bnd", "ndr", "sbr", "fht", "fhc"]);
         for crd in definitions() {
             assert_eq!(crd.spec.group, GROUP);
             assert_eq!(crd.spec.names.categories.as_deref(), Some(&["freehold".to_owned()][..]));

@@ -23,7 +23,7 @@ use crate::{
     derive = "PartialEq",
     doc = "A tenant: owners, the namespaces they may make, and what they may use there.",
     validation = Rule::new("self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')").message("a Tenant's name is a DNS label of at most 40 characters"),
-    printcolumn(name = "Class", type_ = "string", json_path = ".spec.tenantClassName", priority = 1),
+    printcolumn(name = "Class", type_ = "string", json_path = ".status.summary.class", priority = 1),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
     printcolumn(name = "Mode", type_ = "string", json_path = ".status.summary.mode"),
@@ -37,7 +37,8 @@ use crate::{
 )]
 #[serde(rename_all = "camelCase")]
 pub struct TenantSpec {
-    /// Name of the class whose defaults and bounds apply. No class is served yet: the name is kept, nothing is read by it.
+    /// Name of the TenantClass whose defaults and bounds apply; if absent the default class, if there is one. While one is named that does not
+    /// exist, no new pods are taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 40))]
     pub tenant_class_name: Option<String>,
@@ -242,6 +243,9 @@ pub struct TenantWouldDeny {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct TenantSummary {
+    /// The TenantClass in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
     /// The enforcementMode in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<EnforcementMode>,

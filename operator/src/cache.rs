@@ -9,7 +9,7 @@ use std::hash::Hash;
 use std::pin::pin;
 use std::sync::Arc;
 
-use freehold_crds::{BOUNDARY_NAME, NodeRuntime, SandboxRuntime, TENANT_LABEL, Tenant};
+use freehold_crds::{BOUNDARY_NAME, DEFAULT_CLASS_ANNOTATION, NodeRuntime, SandboxRuntime, TENANT_LABEL, Tenant, TenantClass};
 use freehold_policy::namespace_rules::trusted_namespaces;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Namespace, Node};
@@ -31,6 +31,8 @@ use crate::wake::Wakes;
 pub struct Cache {
     /// Every Tenant.
     pub tenants: Store<Tenant>,
+    /// Every TenantClass.
+    pub classes: Store<TenantClass>,
     /// Every SandboxRuntime.
     pub sandboxes: Store<SandboxRuntime>,
     /// Every NodeRuntime.
@@ -68,10 +70,12 @@ impl Cache {
     /// If a watch ended before that.
     pub async fn start(client: &Client) -> anyhow::Result<(Arc<Self>, Watches)> {
         let (tenants, sandboxes, reports) = (Writer::default(), Writer::default(), Writer::default());
+        let classes = Writer::default();
         let (namespaces, nodes, priorities) = (Writer::default(), Writer::default(), Writer::default());
         let owned: Vec<_> = Kind::ALL.map(|kind| (kind, Writer::new(kind.resource()))).into();
         let cache = Arc::new(Self {
             tenants: tenants.as_reader(),
+            classes: classes.as_reader(),
             sandboxes: sandboxes.as_reader(),
             reports: reports.as_reader(),
             namespaces: namespaces.as_reader(),
@@ -96,6 +100,9 @@ impl Cache {
         ));
         watches.spawn(follow(cache.clone(), Api::all(client.clone()), all.clone(), (), reports, |_, report: &NodeRuntime| {
             vec![Concern::Sandbox(report.spec.sandbox_runtime_name.clone())]
+        }));
+        watches.spawn(follow(cache.clone(), Api::all(client.clone()), all.clone(), (), classes, |_, _: &TenantClass| {
+            vec![Concern::AllTenants]
         }));
         let every = cache.tenants.clone();
         watches.spawn(follow(cache.clone(), Api::all(client.clone()), all.clone(), (), namespaces, move |before, namespace| {
@@ -133,6 +140,7 @@ impl Cache {
             }));
         }
         cache.tenants.wait_until_ready().await?;
+        cache.classes.wait_until_ready().await?;
         cache.sandboxes.wait_until_ready().await?;
         cache.reports.wait_until_ready().await?;
         cache.namespaces.wait_until_ready().await?;
@@ -225,7 +233,10 @@ fn tenant_of(object: &impl ResourceExt) -> Option<String> {
 /// Leaves away what no reconciler reads: a tenant must not fill our memory with it.
 fn slim<K: Resource>(object: &mut K) {
     let metadata = object.meta_mut();
-    (metadata.managed_fields, metadata.annotations) = (None, None);
+    metadata.managed_fields = None;
+    if let Some(annotations) = &mut metadata.annotations {
+        annotations.retain(|key, _| key == DEFAULT_CLASS_ANNOTATION);
+    }
 }
 
 /// One watch: fills its store and tells whom each event concerns. It never ends by itself; failures back off and are logged.

@@ -36,6 +36,10 @@ pub struct Findings {
     pub withheld: Vec<String>,
     /// Namespaces of earlier Tenants of this name, each with that one's UID.
     pub held: Vec<(String, String)>,
+    /// The TenantClass that is named and does not exist.
+    pub class_missing: Option<String>,
+    /// What of the Tenant is beyond its class.
+    pub beyond_class: Vec<String>,
     /// SandboxRuntimes that do not exist.
     pub missing: Vec<String>,
     /// What the API server refused.
@@ -51,7 +55,7 @@ pub struct Findings {
 }
 
 /// The figures of `kubectl get tenants`; used and hard where the quota has them.
-pub fn summary(spec: &TenantSpec, namespaces: usize, quota: Option<&TenantQuotaStatus>) -> TenantSummary {
+pub fn summary(spec: &TenantSpec, class: Option<&str>, namespaces: usize, quota: Option<&TenantQuotaStatus>) -> TenantSummary {
     let of = |names: &[&str]| {
         let quota = quota?;
         let name = names.iter().find(|name| quota.hard.contains_key(**name))?;
@@ -61,6 +65,7 @@ pub fn summary(spec: &TenantSpec, namespaces: usize, quota: Option<&TenantQuotaS
     let runtimes = spec.runtimes.as_ref();
     let runtime = runtimes.and_then(|runtimes| runtimes.default.as_ref().or(runtimes.allowed.first())).map(String::as_str);
     TenantSummary {
+        class: class.map(str::to_owned),
         mode: Some(spec.enforcement_mode.unwrap_or_default()),
         namespaces: Some(format!("{namespaces}/{}", budget::max_namespaces(spec))),
         cpu: of(&["requests.cpu", "cpu", "limits.cpu"]),
@@ -149,6 +154,17 @@ pub fn tenant(before: Option<&TenantStatus>, generation: Option<i64>, findings: 
         );
         problems.push((UID_CHANGED, text));
     }
+    if let Some(class) = &findings.class_missing {
+        let text = format!("TenantClass {class} does not exist; no new pods are taken until it does, or another is named");
+        problems.push(("ClassMissing", text));
+    }
+    if !findings.beyond_class.is_empty() {
+        let text = format!(
+            "beyond what its TenantClass allows, and held to that: {}; ask for less, or for another class",
+            listed(&findings.beyond_class)
+        );
+        problems.push(("BeyondClass", text));
+    }
     if !findings.missing.is_empty() {
         let text = format!("SandboxRuntime {} does not exist; its pods are refused until it does", listed(&findings.missing));
         problems.push(("RuntimeMissing", text));
@@ -228,6 +244,22 @@ mod tests {
                 "RuntimeMissing",
                 "False",
                 "SandboxRuntime gone does not exist",
+            ),
+            (
+                "no class",
+                Findings { class_missing: Some("gone".to_owned()), ..Findings::default() },
+                "False",
+                "ClassMissing",
+                "False",
+                "TenantClass gone does not exist",
+            ),
+            (
+                "more than the class",
+                Findings { beyond_class: names(&["namespaces.max: 5"]), ..Findings::default() },
+                "False",
+                "BeyondClass",
+                "False",
+                "held to that: namespaces.max: 5",
             ),
             (
                 "a new namespace",
@@ -324,11 +356,12 @@ mod tests {
             r#"{"hard": {"requests.cpu": "4", "limits.cpu": "8", "pods": "20"}, "used": {"requests.cpu": "500m", "pods": "2"}}"#,
         )
         .unwrap();
-        let found = summary(&spec(r#", "namespaces": {"max": 3}, "runtimes": {"allowed": ["kata"]}"#), 2, Some(&quota));
+        let found = summary(&spec(r#", "namespaces": {"max": 3}, "runtimes": {"allowed": ["kata"]}"#), Some("small"), 2, Some(&quota));
+        assert_eq!(found.class.as_deref(), Some("small"));
         assert_eq!(found.cpu.as_deref(), Some("500m/4"));
         assert_eq!((found.memory, found.pods.as_deref()), (None, Some("2/20")));
         assert_eq!((found.namespaces.as_deref(), found.runtime.as_deref()), (Some("2/3"), Some("kata")));
-        assert_eq!(summary(&spec(""), 0, None).runtime.as_deref(), Some("microvm"));
+        assert_eq!(summary(&spec(""), None, 0, None).runtime.as_deref(), Some("microvm"));
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! Controllers that resolve Tenants into Boundaries and keep what they own in place.
 //!
 //! Input: Tenants, Namespaces that say whose they are, SandboxRuntimes and the NodeRuntimes of the nodes. The API server,
-//! the floor's policies and the webhook act on what is written. [`desired`], [`conditions`] and [`quantity`] decide as pure
+//! the floor's policies and the webhook act on what is written. [`desired`], and [`conditions`] decide as pure
 //! functions; [`survey`] looks through what exists; [`cache`] watches, [`apply`] writes, [`tenants`] and [`sandboxes`] bring them together, [`leader`] sees to it
 //! that one process does so at a time.
 //!
-//! Not here yet: TenantClasses, and a ledger that moves unused shares of a quota.
+//! Not here yet: a ledger that moves unused shares of a quota.
 
 pub mod apply;
 pub mod cache;
@@ -15,7 +15,6 @@ pub mod desired;
 mod fixtures;
 pub mod leader;
 pub mod metrics;
-pub mod quantity;
 pub mod sandboxes;
 pub mod survey;
 pub mod tenants;

@@ -7,8 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use freehold_crds::{
-    DeletionPolicy, EnforcementMode, TENANT_LABEL, Tenant, TenantNamespaceStatus, TenantStatus, TenantWouldDeny,
+    DEFAULT_CLASS_ANNOTATION, DeletionPolicy, EnforcementMode, TENANT_LABEL, Tenant, TenantNamespaceStatus, TenantStatus,
+    TenantWouldDeny,
 };
+use freehold_policy::classes;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Namespace as CoreNamespace;
 use k8s_openapi::jiff::Timestamp;
@@ -78,6 +80,8 @@ pub enum Error {
 /// If the Tenant itself could not be written; refusals of its objects are said in its status instead.
 pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Action, Error> {
     let name = tenant.name_any();
+    // From here on the Tenant is what is in force of it.
+    let (tenant, class) = classed(&tenant, &context.cache);
     if tenant.metadata.deletion_timestamp.is_some() {
         return release(&tenant, &context).await;
     }
@@ -100,6 +104,8 @@ pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Act
     let runtimes = resolve::runtimes(&tenant.spec, &known);
     let pods = resolve::pods(&tenant.spec, &runtimes.classes, context.cache.usual_priority_class().as_deref());
     let mut findings = Findings { missing: runtimes.missing.clone(), taken, withheld, held: held.clone(), ..Findings::default() };
+    findings.class_missing = tenant.spec.tenant_class_name.clone().filter(|_| class.missing);
+    findings.beyond_class.clone_from(&class.beyond);
     findings.failed.append(&mut unmade);
     let mut wanted: HashSet<(Kind, Option<String>, String)> = HashSet::new();
     let mut want = |object: &Object| wanted.insert((object.kind, object.namespace.clone(), object.name.clone()));
@@ -129,6 +135,8 @@ pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Act
         let network = network::resolve(&tenant, &namespace.name, &wishes);
         let ground = namespace::ground(&heeded, &namespace.name, &network, has_share);
         let boundary = namespace::boundary(&heeded, namespace, &pods, &network, &siblings, has_share);
+        // What a class that is not there would bound is not known.
+        let boundary = if class.missing { namespace::closed(boundary) } else { boundary };
         ground.iter().chain([&boundary]).for_each(|object| {
             want(object);
         });
@@ -164,13 +172,43 @@ pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Act
     findings.would_deny = survey_all(&tenant, guarded, &siblings, &context).await;
     let again = if findings.would_deny.is_some() || is_looking(&tenant) { survey::EVERY } else { RESYNC };
     findings.quota = usage(&context.cache, &tenant, &namespaces);
-    findings.summary = Some(conditions::summary(&tenant.spec, namespaces.len(), findings.quota.as_ref()));
+    findings.summary = Some(conditions::summary(&tenant.spec, class.name.as_deref(), namespaces.len(), findings.quota.as_ref()));
     for error in &findings.failed {
         tracing::warn!(tenant = name, error, "refused");
     }
     let failed = !findings.failed.is_empty();
     let wait = tell(&tenant, findings, &context).await?;
     Ok(Action::requeue(wait.unwrap_or(if failed { RETRY } else { again })))
+}
+
+/// A Tenant's class.
+#[derive(Debug, Default)]
+struct Classed {
+    name: Option<String>,
+    missing: bool,
+    beyond: Vec<String>,
+}
+
+/// The Tenant with the spec that is in force.
+fn classed(tenant: &Tenant, cache: &Cache) -> (Tenant, Classed) {
+    let all = cache.classes.state();
+    let classes = all.iter().map(|class| classes::Class {
+        name: class.metadata.name.as_deref().unwrap_or_default(),
+        default: class.annotations().get(DEFAULT_CLASS_ANNOTATION).is_some_and(|value| value == "true"),
+        created: class.creation_timestamp().map_or(0, |time| time.0.as_second()),
+        spec: &class.spec,
+    });
+    let mut tenant = tenant.clone();
+    let class = match classes::choose(&tenant.spec, classes) {
+        classes::Choice::None => Classed::default(),
+        classes::Choice::Missing => Classed { missing: true, ..Classed::default() },
+        classes::Choice::Class(class) => {
+            let (spec, beyond) = classes::resolve(&tenant.spec, class.spec);
+            tenant.spec = spec;
+            Classed { name: Some(class.name.to_owned()), missing: false, beyond }
+        }
+    };
+    (tenant, class)
 }
 
 /// Whether the Tenant refuses nothing that could only be told.

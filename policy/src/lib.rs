@@ -6,10 +6,11 @@
 //! a room of its own so that a rule is tested in microseconds, and so that the floor's ValidatingAdmissionPolicies can be
 //! held against the very same tables (`tests/`).
 //!
-//! Not here yet: network and quota arithmetic.
+//! Not here yet: network.
 
 #[cfg(feature = "cases")]
 pub mod cases;
+pub mod classes;
 pub mod device_claims;
 pub mod devices;
 pub mod host_access;
@@ -21,6 +22,7 @@ pub mod objects;
 pub mod placement;
 pub mod pods;
 pub mod priority;
+pub mod quantity;
 pub mod restricted;
 pub mod role_bindings;
 pub mod runtime_class;

@@ -10,7 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use freehold_crds::{BOUNDARY_NAME, Boundary, GROUP, TENANT_LABEL, Tenant, TenantState};
+use freehold_crds::{
+    BOUNDARY_NAME, Boundary, DEFAULT_CLASS_ANNOTATION, GROUP, TENANT_LABEL, Tenant, TenantClass, TenantSpec, TenantState,
+};
+use freehold_policy::classes;
 use freehold_policy::namespace_rules::{Rules, is_spoken_for};
 use freehold_policy::namespaces::{BELONG, OWN, Question};
 use futures::StreamExt as _;
@@ -44,6 +47,7 @@ pub struct LookUp {
     namespaces: Store<PartialObjectMeta<Namespace>>,
     boundaries: Store<Boundary>,
     tenants: Store<Tenant>,
+    classes: Store<TenantClass>,
     owners: Arc<ArcSwap<Owners>>,
     changed: watch::Receiver<()>,
     places: Arc<Semaphore>,
@@ -56,6 +60,7 @@ impl LookUp {
     /// If a watch ended before that.
     pub async fn start(client: &Client) -> anyhow::Result<(Self, JoinSet<()>)> {
         let (namespaces, boundaries, tenants) = (Writer::default(), Writer::default(), Writer::default());
+        let classes = Writer::default();
         let tenant_store = tenants.as_reader();
         let owners: Arc<ArcSwap<Owners>> = Arc::default();
         let (change, changed) = watch::channel(());
@@ -65,6 +70,7 @@ impl LookUp {
             namespaces: namespaces.as_reader(),
             boundaries: boundaries.as_reader(),
             tenants: tenants.as_reader(),
+            classes: classes.as_reader(),
             owners: owners.clone(),
             changed,
             places: Arc::new(Semaphore::new(MAX_QUESTIONS_AT_ONCE)),
@@ -76,11 +82,14 @@ impl LookUp {
         watches.spawn(follow("Namespace", stream, namespaces, move || tell.send_replace(())));
         let stream = watcher(Api::<Boundary>::all(client.clone()), config());
         watches.spawn(follow("Boundary", stream, boundaries, move || change.send_replace(())));
+        let stream = watcher(Api::<TenantClass>::all(client.clone()), config());
+        watches.spawn(follow("TenantClass", stream, classes, || {}));
         let (stream, indexed) = (watcher(Api::<Tenant>::all(client.clone()), config()), tenant_store.clone());
         watches.spawn(follow("Tenant", stream, tenants, move || owners.store(Arc::new(Owners::of(&indexed.state())))));
         look_up.namespaces.wait_until_ready().await?;
         look_up.boundaries.wait_until_ready().await?;
         tenant_store.wait_until_ready().await?;
+        look_up.classes.wait_until_ready().await?;
         Ok((look_up, watches))
     }
 
@@ -154,15 +163,31 @@ impl LookUp {
     /// What a Tenant says of its namespaces, and how many it has. Two that are made at once may both pass: the one too many gets no share.
     fn rules(&self, name: &str, namespace: &str) -> Option<Rules> {
         let tenant = self.tenants.get(&ObjectRef::new(name))?;
+        let spec = self.in_force(&tenant.spec);
         let is_its = |one: &PartialObjectMeta<Namespace>| one.labels().get(TENANT_LABEL).is_some_and(|label| label == name);
         let all = self.tenants.state();
         let named = all.iter().filter_map(|tenant| Some((tenant.metadata.name.as_deref()?, &tenant.spec)));
         Some(Rules {
-            cordoned: tenant.spec.state == Some(TenantState::Cordoned),
+            cordoned: spec.state == Some(TenantState::Cordoned),
             spoken_for: is_spoken_for(name, namespace, named),
-            said: tenant.spec.namespaces.clone().unwrap_or_default(),
+            said: spec.namespaces.unwrap_or_default(),
             existing: self.namespaces.state_filter(is_its).len(),
         })
+    }
+
+    /// A Tenant's spec together with its class; of one whose class is not there as it stands.
+    fn in_force(&self, spec: &TenantSpec) -> TenantSpec {
+        let all = self.classes.state();
+        let classes = all.iter().map(|class| classes::Class {
+            name: class.metadata.name.as_deref().unwrap_or_default(),
+            default: class.annotations().get(DEFAULT_CLASS_ANNOTATION).is_some_and(|value| value == "true"),
+            created: class.creation_timestamp().map_or(0, |time| time.0.as_second()),
+            spec: &class.spec,
+        });
+        match classes::choose(spec, classes) {
+            classes::Choice::Class(class) => classes::resolve(spec, class.spec).0,
+            classes::Choice::None | classes::Choice::Missing => spec.clone(),
+        }
     }
 
     /// The questions that the authorizer answers with yes.
@@ -205,7 +230,10 @@ impl LookUp {
 /// Leaves of metadata what a decision reads: names, labels and UIDs. A tenant must not fill our memory with the rest.
 fn slim<K: Resource>(object: &mut K) {
     let metadata = object.meta_mut();
-    (metadata.managed_fields, metadata.annotations, metadata.owner_references, metadata.finalizers) = (None, None, None, None);
+    (metadata.managed_fields, metadata.owner_references, metadata.finalizers) = (None, None, None);
+    if let Some(annotations) = &mut metadata.annotations {
+        annotations.retain(|key, _| key == DEFAULT_CLASS_ANNOTATION);
+    }
     if let Some(labels) = &mut metadata.labels {
         labels.retain(|key, _| key == TENANT_LABEL);
     }

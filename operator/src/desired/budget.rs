@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde_json::{Value, json};
 
 use super::{Kind, Object};
-use crate::quantity::Amount;
+use freehold_policy::quantity::Amount;
 
 pub use freehold_policy::namespace_rules::DEFAULT_MAX as DEFAULT_NAMESPACES;
 
