@@ -55,6 +55,9 @@ pub struct BoundarySpec {
     /// What Ingresses may say.
     #[serde(default)]
     pub ingress: IngressBoundary,
+    /// What Gateways and routes may say; their hosts are those of `ingress`.
+    #[serde(default)]
+    pub gateway: GatewayBoundary,
     /// What claims of storage may say.
     #[serde(default)]
     pub storage: StorageBoundary,
@@ -173,6 +176,20 @@ pub struct IngressBoundary {
     #[serde(default)]
     #[schemars(length(max = 32), inner(length(min = 1, max = 316)))]
     pub annotations: Vec<String>,
+}
+
+/// What Gateways and routes of the Gateway API may say.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayBoundary {
+    /// GatewayClasses that Gateways may name: an exact name, or a prefix followed by `*`.
+    #[serde(default)]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
+    pub class_names: Vec<String>,
+    /// Gateways of other namespaces that routes may attach to, as `namespace/name`.
+    #[serde(default)]
+    #[schemars(length(max = 16), inner(length(min = 3, max = 317)))]
+    pub parents: Vec<String>,
 }
 
 /// What claims of storage may say.

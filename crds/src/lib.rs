@@ -137,6 +137,7 @@ mod tests {
                     "annotations": ["metallb.io/*"],
                 },
                 "ingress": {"classNames": {"default": "nginx", "allowed": ["nginx"]}, "hosts": ["*.pay.example"], "annotations": []},
+                "gateway": {"classNames": ["shared"], "parents": ["gateways/shared"]},
                 "storage": {"classNames": {"allowed": ["*"]}}, "templateViolations": "Deny", "customGroups": ["cert-manager.io"],
                 "siblings": ["a"],
             }

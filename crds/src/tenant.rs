@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ClassNames, EnforcementMode, ImageRules, Quantities, TemplateViolations, TenantApi, TenantDevices, TenantIngress,
-    TenantNamespaces, TenantNodes, TenantPodSecurity, TenantRoleBinding, TenantServices, TenantState,
+    ClassNames, EnforcementMode, ImageRules, Quantities, TemplateViolations, TenantApi, TenantDevices, TenantGateway,
+    TenantIngress, TenantNamespaces, TenantNodes, TenantPodSecurity, TenantRoleBinding, TenantServices, TenantState,
 };
 
 /// A tenant: owners, the namespaces they may make, and what they may use there. What is not said gets a default that is
@@ -94,6 +94,10 @@ pub struct TenantSpec {
     /// What Ingresses may say; no host may be served if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress: Option<TenantIngress>,
+    /// What Gateways and routes may say; their hosts are those of `ingress`. The group gateway.networking.k8s.io must be among
+    /// `api.allowedGroups`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<TenantGateway>,
     /// StorageClasses that claims get and may name; any if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_classes: Option<ClassNames>,

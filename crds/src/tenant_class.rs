@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ClassNames, DeletionPolicy, EnforcementMode, ImageRules, OwnerClusterRole, PodSecurityLevel, Quantities, ServiceType,
-    TemplateViolations, TenantApi, TenantDevices, TenantIngress, TenantNamespaces, TenantNodes, TenantPodSecurity, TenantQuota,
-    TenantRuntimes, TenantServices,
+    TemplateViolations, TenantApi, TenantDevices, TenantGateway, TenantIngress, TenantNamespaces, TenantNodes, TenantPodSecurity,
+    TenantQuota, TenantRuntimes, TenantServices,
 };
 
 /// The annotation that makes a class that of Tenants which name none; of several the youngest is it, as with StorageClasses.
@@ -83,6 +83,9 @@ pub struct TenantDefaults {
     /// What Ingresses may say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress: Option<TenantIngress>,
+    /// What Gateways and routes may say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<TenantGateway>,
     /// StorageClasses that claims get and may name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_classes: Option<ClassNames>,

@@ -88,6 +88,20 @@ pub struct TenantServices {
     pub annotations: Option<Vec<String>>,
 }
 
+/// What Gateways and routes of the Gateway API may say, beside the hosts, which are those of Ingresses.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantGateway {
+    /// GatewayClasses that Gateways may name: an exact name, or a prefix followed by `*`; none if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
+    pub classes: Option<Vec<String>>,
+    /// Gateways of other namespaces that routes may attach to, as `namespace/name`; none if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16), inner(length(min = 3, max = 317), regex(pattern = "^[^/]+/[^/]+$")))]
+    pub parents: Option<Vec<String>>,
+}
+
 /// What Ingresses may say.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]

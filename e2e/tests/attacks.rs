@@ -57,6 +57,7 @@ async fn prepared(people: &People) -> anyhow::Result<()> {
             rule("discovery.k8s.io", json!(["endpointslices"])),
             rule("resource.k8s.io", json!(["resourceclaims", "resourceclaimtemplates"])),
             rule("cases.example", json!(["deputies"])),
+            rule("gateway.networking.k8s.io", json!(["gateways", "httproutes", "referencegrants"])),
         ],
     });
     let across = json!({
@@ -81,7 +82,23 @@ async fn prepared(people: &People) -> anyhow::Result<()> {
                 "type": "object", "properties": {"spec": {"type": "object"}}}}}],
         },
     });
+    // As the Gateway API has them, but for the schema: what is tried is admission, and the cluster may have the real ones.
+    let gateway_kind = |kind: &str, version: &str| {
+        let plural = format!("{}s", kind.to_lowercase());
+        json!({
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {"name": format!("{plural}.gateway.networking.k8s.io"), "annotations": {"api-approved.kubernetes.io": "unapproved, for tests"}},
+            "spec": {
+                "group": "gateway.networking.k8s.io", "scope": "Namespaced", "names": {"kind": kind, "plural": plural, "singular": kind.to_lowercase()},
+                "versions": [{"name": version, "served": true, "storage": true, "schema": {"openAPIV3Schema": {
+                    "type": "object", "x-kubernetes-preserve-unknown-fields": true}}}],
+            },
+        })
+    };
     let all = [
+        (gateway_kind("Gateway", "v1"), "customresourcedefinitions"),
+        (gateway_kind("HTTPRoute", "v1"), "customresourcedefinitions"),
+        (gateway_kind("ReferenceGrant", "v1beta1"), "customresourcedefinitions"),
         (class, "priorityclasses"),
         (role, "clusterroles"),
         (across, "clusterroles"),
@@ -95,11 +112,18 @@ async fn prepared(people: &People) -> anyhow::Result<()> {
             .await;
         ensure!(made.is_ok() || matches!(&made, Err(kube::Error::Api(status)) if status.code == 409), "{made:?}");
     }
-    let served = api(&people.platform, "cases.example/v1", "Deputy", "deputies", None);
-    wait::until("the custom resource of the cases to be served", GUARDED, || async {
-        Ok(served.list(&ListParams::default()).await?)
-    })
-    .await?;
+    for (version, kind, plural) in [
+        ("cases.example/v1", "Deputy", "deputies"),
+        ("gateway.networking.k8s.io/v1", "Gateway", "gateways"),
+        ("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes"),
+        ("gateway.networking.k8s.io/v1beta1", "ReferenceGrant", "referencegrants"),
+    ] {
+        let served = api(&people.platform, version, kind, plural, None);
+        wait::until(&format!("{kind} of the cases to be served"), GUARDED, || async {
+            Ok(served.list(&ListParams::default()).await?)
+        })
+        .await?;
+    }
     Ok(())
 }
 

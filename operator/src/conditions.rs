@@ -356,7 +356,8 @@ mod tests {
             r#"{"hard": {"requests.cpu": "4", "limits.cpu": "8", "pods": "20"}, "used": {"requests.cpu": "500m", "pods": "2"}}"#,
         )
         .unwrap();
-        let found = summary(&spec(r#", "namespaces": {"max": 3}, "runtimes": {"allowed": ["kata"]}"#), Some("small"), 2, Some(&quota));
+        let found =
+            summary(&spec(r#", "namespaces": {"max": 3}, "runtimes": {"allowed": ["kata"]}"#), Some("small"), 2, Some(&quota));
         assert_eq!(found.class.as_deref(), Some("small"));
         assert_eq!(found.cpu.as_deref(), Some("500m/4"));
         assert_eq!((found.memory, found.pods.as_deref()), (None, Some("2/20")));

@@ -18,6 +18,7 @@ const FILES: &[(&str, &str)] = &[
     ("rights.yaml", include_str!("../cases/rights.yaml")),
     ("system.yaml", include_str!("../cases/system.yaml")),
     ("own.yaml", include_str!("../cases/own.yaml")),
+    ("gateways.yaml", include_str!("../cases/gateways.yaml")),
     ("cordoned.yaml", include_str!("../cases/cordoned.yaml")),
 ];
 const BOUNDARIES: &str = include_str!("../cases/boundaries.yaml");

@@ -181,7 +181,7 @@ fn bound(spec: &mut TenantSpec, bounds: &TenantBounds, beyond: &mut Vec<String>)
         security.level = Some(PodSecurityLevel::Restricted);
     }
     if let (Some(most), Some(services)) = (&bounds.services, &mut spec.services) {
-        let types = services.types.iter_mut().flatten().filter(|one| !most.types.contains(one));
+        let types = services.types.iter().flatten().filter(|one| !most.types.contains(one));
         beyond.extend(types.map(|one| format!("services.types: {one:?}")));
         if let Some(types) = &mut services.types {
             types.retain(|one| most.types.contains(one));

@@ -64,6 +64,7 @@ pub fn boundary(
         network: (*network != Network::default()).then(|| network.clone()),
         services: resolve::services(&tenant.spec),
         ingress: resolve::ingress(&tenant.spec),
+        gateway: resolve::gateway(&tenant.spec),
         storage: resolve::storage(&tenant.spec),
         template_violations: tenant.spec.template_violations.unwrap_or_default(),
         custom_groups: tenant.spec.api.clone().and_then(|api| api.allowed_groups).unwrap_or_default(),
@@ -202,6 +203,7 @@ mod tests {
                 },
                 "services": {"types": [], "loadBalancerClassNames": {"allowed": []}, "externalNames": [], "annotations": []},
                 "ingress": {"classNames": {"allowed": ["*"]}, "hosts": [], "annotations": []},
+                "gateway": {"classNames": [], "parents": []},
                 "storage": {"classNames": {"allowed": ["*"]}}, "templateViolations": "Warn", "customGroups": [], "siblings": ["a-dev"],
             })
         );

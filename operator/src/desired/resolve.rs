@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use freehold_crds::{ClassNames, IngressBoundary, PodBoundary, ServiceBoundary, StorageBoundary, TenantSpec};
+use freehold_crds::{ClassNames, GatewayBoundary, IngressBoundary, PodBoundary, ServiceBoundary, StorageBoundary, TenantSpec};
 
 /// The SandboxRuntime of a Tenant that names none.
 pub const DEFAULT_RUNTIME: &str = "microvm";
@@ -84,6 +84,12 @@ pub fn ingress(spec: &TenantSpec) -> IngressBoundary {
         hosts: ingress.hosts.unwrap_or_default(),
         annotations: ingress.annotations.unwrap_or_default(),
     }
+}
+
+/// What its Boundaries say about Gateways and routes.
+pub fn gateway(spec: &TenantSpec) -> GatewayBoundary {
+    let gateway = spec.gateway.clone().unwrap_or_default();
+    GatewayBoundary { class_names: gateway.classes.unwrap_or_default(), parents: gateway.parents.unwrap_or_default() }
 }
 
 /// What its Boundaries say about storage.
