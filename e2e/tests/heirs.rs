@@ -89,6 +89,29 @@ async fn programs_count_where_their_namespace_is_the_platforms_or_ones_own() -> 
 }
 
 #[tokio::test]
+async fn a_host_is_that_of_the_older_tenant() -> anyhow::Result<()> {
+    let platform = People::from_environment().await?.platform;
+    let hosts = |hosts: Value| json!({"owners": [{"kind": "User", "name": "carol"}], "ingress": {"hosts": hosts}, "deletionPolicy": "Delete"});
+    let of = |namespace: &'static str| api(&platform, BOUNDARY, Some(namespace));
+    // The names decide where both were made within one second.
+    tenant(&platform, "served-a", hosts(json!(["*.served.example"]))).await?;
+    tenant(&platform, "served-b", hosts(json!(["api.served.example", "own.example"]))).await?;
+    namespace(&platform, "served-b-dev", "served-b").await?;
+    sees(&of("served-b-dev"), "boundary", "/spec/ingress/hosts", json!(["own.example"])).await?;
+    says(&platform, "served-b", "Ready", ("False", "HostsTaken")).await?;
+    let said = api(&platform, TENANT, None).get("served-b").await?.data.to_string();
+    ensure!(!said.contains("served-a"), "the status names another tenant: {said}");
+    // Once the older one has it no more, it is free.
+    tenant(&platform, "served-a", hosts(json!([]))).await?;
+    sees(&of("served-b-dev"), "boundary", "/spec/ingress/hosts", json!(["api.served.example", "own.example"])).await?;
+    says(&platform, "served-b", "Ready", ("True", "Enforced")).await?;
+    for name in ["served-a", "served-b"] {
+        api(&platform, TENANT, None).delete(name, &DeleteParams::default()).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn where_a_guard_is_refused_nothing_new_comes() -> anyhow::Result<()> {
     let (people, operator) = (People::from_environment().await?, people::client("FREEHOLD_KUBECONFIG_OPERATOR").await?);
     let platform = people.platform;

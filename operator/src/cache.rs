@@ -22,6 +22,7 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
+use crate::desired::hosts::hosts;
 use crate::desired::runtime::RUNTIME_LABEL;
 use crate::desired::trust::Home;
 use crate::desired::{Kind, MANAGED, MANAGED_LABEL, Object};
@@ -206,8 +207,12 @@ impl Cache {
     }
 }
 
-/// A Tenant, and those that it named or names as peers: what both agreed to is in force for both.
+/// A Tenant, and those that it named or names as peers: what both agreed to is in force for both. Whose a host is hangs on all.
 fn concerned_tenants(before: Option<&Tenant>, tenant: &Tenant) -> Vec<Concern> {
+    let came_or_went = before.is_none() && !hosts(tenant).is_empty();
+    if came_or_went || before.is_some_and(|before| hosts(before) != hosts(tenant)) {
+        return vec![Concern::AllTenants, Concern::Tenant(tenant.name_any())];
+    }
     let peers = before.into_iter().chain([tenant]).filter_map(|tenant| tenant.spec.network.as_ref());
     let names = peers.flat_map(|network| network.peers.iter().map(|peer| peer.tenant_name.clone()));
     [tenant.name_any()].into_iter().chain(names).map(Concern::Tenant).collect()

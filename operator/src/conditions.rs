@@ -32,6 +32,8 @@ pub struct Findings {
     pub beyond: Vec<String>,
     /// Declared namespaces that belong to somebody else.
     pub taken: Vec<String>,
+    /// Hosts that another Tenant has.
+    pub taken_hosts: Vec<String>,
     /// Namespaces whose ServiceAccounts are not heeded.
     pub withheld: Vec<String>,
     /// Namespaces of earlier Tenants of this name, each with that one's UID.
@@ -176,6 +178,10 @@ pub fn tenant(before: Option<&TenantStatus>, generation: Option<i64>, findings: 
         );
         problems.push(("NamespaceTaken", text));
     }
+    if !findings.taken_hosts.is_empty() {
+        let text = format!("not served, since an older Tenant has them: hosts {}; list others", listed(&findings.taken_hosts));
+        problems.push(("HostsTaken", text));
+    }
     if !findings.withheld.is_empty() {
         let text = format!(
             "ServiceAccounts of namespace {} get no rights: it must exist and must not be another tenant's",
@@ -292,6 +298,14 @@ mod tests {
                 "UIDChanged",
                 "False",
                 "a-dev is that of an earlier Tenant of this name (UID older)",
+            ),
+            (
+                "another's hosts",
+                Findings { taken_hosts: names(&["pay.example"]), ..Findings::default() },
+                "False",
+                "HostsTaken",
+                "False",
+                "hosts pay.example",
             ),
             (
                 "a program of nobody",

@@ -25,7 +25,7 @@ use crate::cache::Cache;
 use crate::conditions::{self, Findings};
 use crate::desired::namespace::Namespace;
 use crate::desired::resolve;
-use crate::desired::{Kind, Object, budget, declared, heir, namespace, network, tenant, trust};
+use crate::desired::{Kind, Object, budget, declared, heir, hosts, namespace, network, tenant, trust};
 use crate::survey::{self, Moment, Survey};
 
 /// Keeps a deleted Tenant until its grants are gone.
@@ -93,7 +93,11 @@ pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Act
     let (taken, mut unmade) = tend(&tenant, &context).await;
     let (namespaces, held) = namespaces(&context.cache, &tenant);
     // From here on only those are owners whom somebody can vouch for.
-    let (heeded, withheld) = trust::heeded(&tenant, |namespace| context.cache.home(namespace));
+    let (mut heeded, withheld) = trust::heeded(&tenant, |namespace| context.cache.home(namespace));
+    let (own_hosts, taken_hosts) = hosts::own(&tenant, context.cache.tenants.state().iter().map(AsRef::as_ref));
+    if let Some(ingress) = &mut heeded.spec.ingress {
+        ingress.hosts = Some(own_hosts);
+    }
     let known: BTreeMap<_, _> = context
         .cache
         .sandboxes
@@ -105,6 +109,7 @@ pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Act
     let pods = resolve::pods(&tenant.spec, &runtimes.classes, context.cache.usual_priority_class().as_deref());
     let mut findings = Findings { missing: runtimes.missing.clone(), taken, withheld, held: held.clone(), ..Findings::default() };
     findings.class_missing = tenant.spec.tenant_class_name.clone().filter(|_| class.missing);
+    findings.taken_hosts = taken_hosts;
     findings.beyond_class.clone_from(&class.beyond);
     findings.failed.append(&mut unmade);
     let mut wanted: HashSet<(Kind, Option<String>, String)> = HashSet::new();

@@ -6,6 +6,7 @@
 pub mod budget;
 pub mod declared;
 pub mod heir;
+pub mod hosts;
 pub mod namespace;
 pub mod network;
 pub mod resolve;
