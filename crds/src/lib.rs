@@ -67,6 +67,13 @@ fn quantities_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     })
 }
 
+/// As [`quantities_schema`], for a field that may be absent.
+fn optional_quantities_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let mut schema = quantities_schema(generator);
+    schema.insert("nullable".to_owned(), true.into());
+    schema
+}
+
 /// One quantity, bounded as in [`quantities_schema`].
 fn quantity_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({

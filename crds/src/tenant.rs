@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ClassNames, EnforcementMode, ImageRules, Quantities, TemplateViolations, TenantApi, TenantDevices, TenantGateway,
-    TenantIngress, TenantNamespaces, TenantNodes, TenantPodSecurity, TenantRoleBinding, TenantServices, TenantState,
+    TenantIngress, TenantLimitRange, TenantNamespaces, TenantNodes, TenantPodSecurity, TenantRoleBinding, TenantServices,
+    TenantState,
 };
 
 /// A tenant: owners, the namespaces they may make, and what they may use there. What is not said gets a default that is
@@ -61,6 +62,9 @@ pub struct TenantSpec {
     /// How much the tenant may use in all its namespaces together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<TenantQuota>,
+    /// What containers get that say no resources, and what may be asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_range: Option<TenantLimitRange>,
     /// Which sandboxes the tenant's pods run in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtimes: Option<TenantRuntimes>,

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ClassNames, DeletionPolicy, EnforcementMode, ImageRules, OwnerClusterRole, PodSecurityLevel, Quantities, ServiceType,
-    TemplateViolations, TenantApi, TenantDevices, TenantGateway, TenantIngress, TenantNamespaces, TenantNodes, TenantPodSecurity,
-    TenantQuota, TenantRuntimes, TenantServices,
+    TemplateViolations, TenantApi, TenantDevices, TenantGateway, TenantIngress, TenantLimitRange, TenantNamespaces, TenantNodes,
+    TenantPodSecurity, TenantQuota, TenantRuntimes, TenantServices,
 };
 
 /// The annotation that makes a class that of Tenants which name none; of several the youngest is it, as with StorageClasses.
@@ -53,6 +53,9 @@ pub struct TenantDefaults {
     /// How much a tenant may use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<TenantQuota>,
+    /// What containers get that say no resources, and what may be asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_range: Option<TenantLimitRange>,
     /// Which sandboxes pods run in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtimes: Option<TenantRuntimes>,

@@ -6,7 +6,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ClassNames, OwnerClusterRole, OwnerKind, PodSecurityLevel, ServiceType, TolerationRule, UserNamespaces};
+use crate::{ClassNames, OwnerClusterRole, OwnerKind, PodSecurityLevel, Quantities, ServiceType, TolerationRule, UserNamespaces};
 
 /// How much rights pods may have.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
@@ -86,6 +86,58 @@ pub struct TenantServices {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 316)))]
     pub annotations: Option<Vec<String>>,
+}
+
+/// What containers, pods and claims get that say no resources, and what they may ask for: the LimitRange of each namespace.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantLimitRange {
+    /// One entry a kind. Where none is for containers and there is a quota, containers that say nothing request 50m of CPU and 64Mi of memory,
+    /// and are limited to 500m and 256Mi where the quota counts limits.
+    #[schemars(length(min = 1, max = 3))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub limits: Vec<TenantLimit>,
+}
+
+/// What one kind gets and may ask for, as in a LimitRange.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[x_kube(validation = Rule::new("self.type == 'Container' || (!has(self.default) && !has(self.defaultRequest))").message("only containers get what they do not say: default and defaultRequest are theirs"))]
+#[serde(rename_all = "camelCase")]
+pub struct TenantLimit {
+    /// The kind.
+    #[serde(rename = "type")]
+    pub kind: LimitKind,
+    /// Limits of those that say none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::optional_quantities_schema")]
+    pub default: Option<Quantities>,
+    /// Requests of those that say none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::optional_quantities_schema")]
+    pub default_request: Option<Quantities>,
+    /// Least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::optional_quantities_schema")]
+    pub min: Option<Quantities>,
+    /// Most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::optional_quantities_schema")]
+    pub max: Option<Quantities>,
+    /// How many times its request a limit may be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::optional_quantities_schema")]
+    pub max_limit_request_ratio: Option<Quantities>,
+}
+
+/// Kinds that a LimitRange knows.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitKind {
+    /// Each container.
+    Container,
+    /// All containers of a pod together.
+    Pod,
+    /// Each claim of storage.
+    PersistentVolumeClaim,
 }
 
 /// What Gateways and routes of the Gateway API may say, beside the hosts, which are those of Ingresses.

@@ -124,6 +124,18 @@ async fn a_tenant_says_what_is_missing_and_goes_as_it_says() -> anyhow::Result<(
     sees(&tenants, "waits", "/status/conditions/0/reason", json!("RuntimeMissing")).await?;
     sees(&boundary("waits-dev"), "boundary", "/spec/pods/runtimeClassNames", json!({"allowed": []})).await?;
 
+    // Limits are taken as they are said, and stay so: what the API server fills in is no drift.
+    let limits = r#", "limitRange": {"limits": [{"type": "Container", "default": {"memory": "1024Mi"}, "max": {"memory": "2Gi", "cpu": "2000m"}}]}"#;
+    tenant(&platform, "waits", spec(limits)).await?;
+    let ranges = api(&platform, LIMITS, Some("waits-dev"));
+    sees(&ranges, "freehold", "/spec/limits/0/max", json!({"cpu": "2", "memory": "2Gi"})).await?;
+    sees(&ranges, "freehold", "/spec/limits/0/defaultRequest", json!({"cpu": "2", "memory": "1Gi"})).await?;
+    sees(&tenants, "waits", "/status/conditions/0/reason", json!("Enforced")).await?;
+    let version = ranges.get("freehold").await?.resource_version();
+    tenant(&platform, "waits", spec(&format!(r#"{limits}, "templateViolations": "Deny""#))).await?;
+    sees(&boundary("waits-dev"), "boundary", "/spec/templateViolations", json!("Deny")).await?;
+    ensure!(ranges.get("freehold").await?.resource_version() == version, "a LimitRange that is settled was written again");
+
     // One namespace too many gets nothing, until there is room.
     tenant(&platform, "waits", spec(r#", "namespaces": {"max": 1}"#)).await?;
     sees(&tenants, "waits", "/status/conditions/0/reason", json!("Enforced")).await?;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use freehold_crds::{Quantities, TenantQuotaStatus, TenantSpec};
+use freehold_crds::{LimitKind, Quantities, TenantLimit, TenantQuotaStatus, TenantSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde_json::{Value, json};
 
@@ -47,9 +47,68 @@ pub fn share(spec: &TenantSpec, has_share: bool) -> Option<Quantities> {
     hard.filter(|hard| !hard.is_empty()).map(|hard| hard.iter().map(divided).collect())
 }
 
-/// The ResourceQuota and, where requests or limits are counted, the LimitRange of one namespace.
+/// A quantity in the form in which the API server would store it; one that is none stays, and is refused there.
+fn stored(quantity: &Quantity) -> Quantity {
+    Amount::parse(quantity).map_or_else(|| quantity.clone(), Amount::quantity)
+}
+
+/// One entry as the API server would store it: for containers it fills in limits by the most, and requests by the limits or the least
+/// (SetDefaults_LimitRangeItem in pkg/apis/core/v1/defaults.go). Else what is stored would never be what is said here.
+fn limit(said: &TenantLimit) -> Value {
+    let amounts = |said: &Option<Quantities>| -> Quantities {
+        said.iter().flatten().map(|(name, quantity)| (name.clone(), stored(quantity))).collect()
+    };
+    let (mut limits, mut requests) = (amounts(&said.default), amounts(&said.default_request));
+    let (min, max) = (amounts(&said.min), amounts(&said.max));
+    let fill = |into: &mut Quantities, from: &Quantities| {
+        from.iter().for_each(|(name, quantity)| {
+            into.entry(name.clone()).or_insert_with(|| quantity.clone());
+        });
+    };
+    if said.kind == LimitKind::Container {
+        fill(&mut limits, &max);
+        fill(&mut requests, &limits);
+        fill(&mut requests, &min);
+    }
+    let mut entry = json!({"type": said.kind});
+    for (name, amounts) in [
+        ("default", limits),
+        ("defaultRequest", requests),
+        ("min", min),
+        ("max", max),
+        ("maxLimitRequestRatio", amounts(&said.max_limit_request_ratio)),
+    ] {
+        if !amounts.is_empty() {
+            entry[name] = json!(amounts);
+        }
+    }
+    entry
+}
+
+/// The ResourceQuota of one namespace, and its LimitRange where the Tenant says one or requests or limits are counted.
 pub fn objects(tenant: &str, namespace: &str, spec: &TenantSpec, has_share: bool) -> Vec<Object> {
-    let Some(hard) = share(spec, has_share) else { return Vec::new() };
+    let object = |kind, body: Value| Object::of_tenant(kind, tenant, Some(namespace), QUOTA_NAME, body);
+    let said: Vec<&TenantLimit> = spec.limit_range.iter().flat_map(|range| &range.limits).collect();
+    let mut entries: Vec<Value> = said.iter().map(|said| limit(said)).collect();
+    let share = share(spec, has_share);
+    if let Some(hard) = &share
+        && !said.iter().any(|said| said.kind == LimitKind::Container)
+    {
+        entries.push(usual(hard));
+    }
+    let mut objects = Vec::new();
+    if !entries.is_empty() {
+        objects.push(object(Kind::LimitRange, json!({"spec": {"limits": entries}})));
+    }
+    if let Some(hard) = &share {
+        let bare: BTreeMap<&String, &Quantity> = hard.iter().collect();
+        objects.push(object(Kind::ResourceQuota, json!({"spec": {"hard": bare}})));
+    }
+    objects
+}
+
+/// What containers get of a Tenant that does not say.
+fn usual(hard: &Quantities) -> Value {
     let counts = |resource: &str| hard.contains_key(resource);
     let mut item = json!({"type": "Container", "defaultRequest": {"cpu": REQUEST_CPU, "memory": REQUEST_MEMORY}});
     for (counted, name, limit) in [("limits.cpu", "cpu", LIMIT_CPU), ("limits.memory", "memory", LIMIT_MEMORY)] {
@@ -57,12 +116,7 @@ pub fn objects(tenant: &str, namespace: &str, spec: &TenantSpec, has_share: bool
             item["default"][name] = limit.into();
         }
     }
-    let bare: BTreeMap<&String, &Quantity> = hard.iter().collect();
-    let object = |kind, body: Value| Object::of_tenant(kind, tenant, Some(namespace), QUOTA_NAME, body);
-    vec![
-        object(Kind::LimitRange, json!({"spec": {"limits": [item]}})),
-        object(Kind::ResourceQuota, json!({"spec": {"hard": bare}})),
-    ]
+    item
 }
 
 /// Whether the quota controller has filled the status: before that the API server does not count and lets everything in.
@@ -123,6 +177,28 @@ mod tests {
             assert_eq!(objects[0].document["spec"]["limits"][0]["default"], default, "{hard}");
             objects.iter().for_each(is_typed);
         }
+    }
+
+    #[test]
+    fn limits_are_as_the_api_server_stores_them() {
+        let range = r#", "limitRange": {"limits": [
+            {"type": "Container", "default": {"memory": "1024Mi"}, "max": {"cpu": "2000m", "memory": "2Gi"}, "min": {"ephemeral-storage": "1Mi"}},
+            {"type": "PersistentVolumeClaim", "max": {"storage": "10Gi"}}]}"#;
+        let container = json!({
+            "type": "Container", "default": {"cpu": "2", "memory": "1Gi"},
+            "defaultRequest": {"cpu": "2", "memory": "1Gi", "ephemeral-storage": "1Mi"},
+            "min": {"ephemeral-storage": "1Mi"}, "max": {"cpu": "2", "memory": "2Gi"},
+        });
+        let claim = json!({"type": "PersistentVolumeClaim", "max": {"storage": "10Gi"}});
+        let found = objects("a", "a-dev", &spec(range), true);
+        assert_eq!(found.len(), 1, "no quota");
+        assert_eq!(found[0].document["spec"]["limits"], json!([container, claim]));
+        found.iter().for_each(is_typed);
+        // Beside a quota containers still get something, whatever is said of claims.
+        let range = r#", "quota": {"hard": {"requests.cpu": "4"}}, "limitRange": {"limits": [{"type": "PersistentVolumeClaim", "max": {"storage": "10Gi"}}]}"#;
+        let found = objects("a", "a-dev", &spec(range), true);
+        assert_eq!(found[0].document["spec"]["limits"][0], claim);
+        assert_eq!(found[0].document["spec"]["limits"][1]["defaultRequest"]["cpu"], "50m");
     }
 
     #[test]

@@ -41,7 +41,10 @@ mod tests {
     #[test]
     fn a_host_is_that_of_the_oldest_tenant_which_lists_it() {
         let tenant = |name: &str, created: &str, hosts: &[&str]| {
-            let mut tenant = crate::fixtures::tenant(name, json!({"owners": [{"kind": "User", "name": "alice"}], "ingress": {"hosts": hosts}}));
+            let mut tenant = crate::fixtures::tenant(
+                name,
+                json!({"owners": [{"kind": "User", "name": "alice"}], "ingress": {"hosts": hosts}}),
+            );
             tenant.metadata.creation_timestamp = serde_json::from_value(json!(created)).unwrap();
             tenant
         };
