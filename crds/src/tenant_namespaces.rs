@@ -17,6 +17,9 @@ pub struct TenantNamespaces {
     /// How owners may name them; Prefixed if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name_policy: Option<NamePolicy>,
+    /// Who may delete them; Owners if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion: Option<NamespaceDeletion>,
     /// Namespaces that are made if they are not there. One that leaves the list stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
@@ -38,6 +41,16 @@ pub enum NamePolicy {
     Prefixed,
     /// Any name that is free.
     Any,
+}
+
+/// Who may delete a tenant's namespaces; Owners if absent.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NamespaceDeletion {
+    /// Owners with the role `admin`, and the platform team.
+    #[default]
+    Owners,
+    /// The platform team alone: what is in them goes only piece by piece.
+    Platform,
 }
 
 /// A namespace that is made if it is not there.

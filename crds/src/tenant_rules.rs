@@ -161,7 +161,7 @@ pub struct TenantIngress {
     /// IngressClasses that Ingresses get and may name; if absent, only that of the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classes: Option<ClassNames>,
-    /// Hosts that they may serve: a name, or `*`*.` and a domain. Of Tenants whose hosts meet the oldest has them.
+    /// Hosts that they may serve: a name, or `*.` and a domain. Of Tenants whose hosts meet the oldest has them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = 32),

@@ -48,7 +48,7 @@ fn tenants(client: &Client) -> Api<DynamicObject> {
 /// What [`WIDE`] and the cases name must be there; it may be there from another test.
 async fn prepared(people: &People) -> anyhow::Result<()> {
     let class = json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "tenant-normal"}, "value": 10});
-    let everything = json!(["create", "get", "update", "patch"]);
+    let everything = json!(["create", "get", "update", "patch", "delete"]);
     let rule = |group: &str, resources: Value| json!({"apiGroups": [group], "resources": resources, "verbs": everything});
     let role = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": WIDE},

@@ -91,8 +91,19 @@ async fn nothing_changes_in_a_cordoned_tenant_and_pods_may_end() -> anyhow::Resu
     )?;
     ensure!(answer.refused_by_floor(), "the restorer makes a pod with the host's processes: {answer}");
 
-    tenant(&platform, "frozen", state("Active")).await?;
+    // Active again, but what is there stays there.
+    let mut kept = state("Active");
+    kept["namespaces"] = json!({"deletion": "Platform"});
+    tenant(&platform, "frozen", kept).await?;
     sees(&boundary, "boundary", "/spec/state", json!("Active")).await?;
+    let held = wait::until("alice to be let in again", SOON, || async {
+        let labelled = Answer::of(namespaces.patch(program, &again, &label).await)?;
+        ensure!(labelled == Answer::Admitted, "{labelled}");
+        let dry = DeleteParams { dry_run: true, ..DeleteParams::default() };
+        Answer::of(namespaces.delete(program, &dry).await)
+    })
+    .await?;
+    ensure!(held.refused_by_floor(), "alice deletes a namespace that only the platform team may delete: {held}");
     let answer = creates(&alice, program).await?;
     ensure!(answer == Answer::Admitted, "alice, once the tenant is active again: {answer}");
     api(&platform, TENANT, None).delete("frozen", &DeleteParams::default()).await?;

@@ -3,7 +3,8 @@
 //! The Boundary comes last, after the quota counts: it is what lets pods in.
 
 use freehold_crds::{
-    BOUNDARY_NAME, BoundarySpec, BoundaryState, Network, OwnerClusterRole, PodBoundary, Tenant, TenantReference, TenantState,
+    BOUNDARY_NAME, BoundarySpec, BoundaryState, NamespaceDeletion, Network, OwnerClusterRole, PodBoundary, Tenant,
+    TenantReference, TenantState,
 };
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
@@ -13,6 +14,8 @@ use super::{Kind, Object, budget, network, resolve};
 
 /// ClusterRole of the chart for every owner: see the Namespace and its Boundary.
 pub const VIEW_ROLE: &str = "freehold-namespace-view";
+/// ClusterRole of the chart for owners with `admin` where only the platform team deletes: change the Namespace itself.
+pub const EDIT_ROLE: &str = "freehold-namespace-edit";
 /// ClusterRole of the chart for owners with `admin`: change and delete the Namespace itself.
 pub const ADMIN_ROLE: &str = "freehold-namespace-admin";
 
@@ -114,7 +117,12 @@ fn bindings(tenant: &Tenant, namespace: &str) -> Vec<Object> {
     let everyone = tenant.spec.owners.iter().map(subject).collect();
     // Nobody changes or deletes the Namespace of a tenant that is cordoned.
     let admins = if is_cordoned(tenant) { Vec::new() } else { holders(OwnerClusterRole::Admin) };
-    let mut all = vec![(VIEW_ROLE, VIEW_ROLE.to_owned(), everyone), (ADMIN_ROLE, ADMIN_ROLE.to_owned(), admins)];
+    let deletion = tenant.spec.namespaces.as_ref().and_then(|namespaces| namespaces.deletion).unwrap_or_default();
+    let admin = match deletion {
+        NamespaceDeletion::Owners => ADMIN_ROLE,
+        NamespaceDeletion::Platform => EDIT_ROLE,
+    };
+    let mut all = vec![(VIEW_ROLE, VIEW_ROLE.to_owned(), everyone), (admin, admin.to_owned(), admins)];
     for role in [OwnerClusterRole::Admin, OwnerClusterRole::Edit, OwnerClusterRole::View] {
         all.push((role.name(), format!("freehold-owner-{}", role.name()), holders(role)));
     }
@@ -211,6 +219,17 @@ mod tests {
         assert_eq!(spec(false)["state"], "Closed");
         let open = boundary(&tenant, &namespace(), &pods, &Network::default(), &[], true);
         assert_eq!(closed(open).document["spec"]["state"], "Closed");
+    }
+
+    #[test]
+    fn where_the_platform_team_deletes_namespaces_owners_only_change_them() {
+        for (deletion, expected) in [("Owners", "freehold-namespace-admin"), ("Platform", "freehold-namespace-edit")] {
+            let spec = json!({"owners": [{"kind": "User", "name": "alice"}], "namespaces": {"deletion": deletion}});
+            let found = bindings(&tenant("a", spec), "a-dev");
+            let names: Vec<_> = found.iter().map(|object| object.name.as_str()).collect();
+            assert_eq!(names, ["freehold-namespace-view", expected, "freehold-owner-admin"]);
+            found.iter().for_each(is_typed);
+        }
     }
 
     #[test]
