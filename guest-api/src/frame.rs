@@ -21,7 +21,7 @@ pub enum Kind {
     Reply = 2,
     /// Agent to shim on stream 0: a part of a [`crate::message::Event`].
     Event = 3,
-    /// Bytes of a stream.
+    /// Bytes of a stream, at least one.
     Data = 4,
     /// Receiver to sender: so many more bytes may be sent (payload: u32, little endian).
     Credit = 5,
@@ -85,6 +85,9 @@ pub enum FrameError {
     /// A credit frame whose payload is not four bytes.
     #[error("credit frame of {0} bytes, must be 4")]
     Credit(usize),
+    /// A data frame of nothing: it would cost its sender no credit, and its receiver memory for each.
+    #[error("empty data frame")]
+    Empty,
 }
 
 /// Appends a frame to `out`.
@@ -152,6 +155,9 @@ impl Decoder {
         if kind == Kind::Credit && len != 4 {
             return Err(FrameError::Credit(len));
         }
+        if kind == Kind::Data && len == 0 {
+            return Err(FrameError::Empty);
+        }
         if body.len() < len {
             return Ok(None);
         }
@@ -168,7 +174,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn frames_survive_any_cut(payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..600), 1..20), cut in 1usize..700) {
+        fn frames_survive_any_cut(payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..600), 1..20), cut in 1usize..700) {
             let mut bytes = Vec::new();
             for (i, payload) in payloads.iter().enumerate() {
                 encode(&mut bytes, i as u32 + 1, Kind::Data, 0, payload);
@@ -202,6 +208,7 @@ mod tests {
             ([0, 0, 0, 0, 1, 2, 0, 0], FrameError::Flags(2)),
             ([1, 0, 0, 0, 4, 0, 1, 0x80], FrameError::Length(0x8001)),
             ([1, 0, 0, 0, 5, 0, 3, 0], FrameError::Credit(3)),
+            ([1, 0, 0, 0, 4, 0, 0, 0], FrameError::Empty),
         ] {
             let mut decoder = Decoder::default();
             decoder.push(&bytes);
