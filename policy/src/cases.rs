@@ -14,6 +14,7 @@ const FILES: &[(&str, &str)] = &[
     ("pods.yaml", include_str!("../cases/pods.yaml")),
     ("workloads.yaml", include_str!("../cases/workloads.yaml")),
     ("services.yaml", include_str!("../cases/services.yaml")),
+    ("network.yaml", include_str!("../cases/network.yaml")),
     ("storage.yaml", include_str!("../cases/storage.yaml")),
     ("rights.yaml", include_str!("../cases/rights.yaml")),
     ("system.yaml", include_str!("../cases/system.yaml")),

@@ -5,8 +5,6 @@
 //! completes the object. The webhook asks, explains and answers; the operator asks the same for what exists already. It is
 //! a room of its own so that a rule is tested in microseconds, and so that the floor's ValidatingAdmissionPolicies can be
 //! held against the very same tables (`tests/`).
-//!
-//! Not here yet: network.
 
 #[cfg(feature = "cases")]
 pub mod cases;
@@ -18,6 +16,7 @@ pub mod images;
 pub mod ingresses;
 pub mod namespace_rules;
 pub mod namespaces;
+pub mod network;
 pub mod objects;
 pub mod placement;
 pub mod pods;

@@ -5,9 +5,12 @@
 
 use freehold_crds::{BoundarySpec, EnforcementMode, TemplateViolations};
 use json_patch::PatchOperation;
+use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicySpec};
 
 use crate::view::{DeviceClaim, Ingress, Metadata, PersistentVolumeClaim, Pod, RoleBinding, Service, Workload};
-use crate::{Decision, Denial, Phase, device_claims, ingresses, listed, pods, role_bindings, services, shown_list, storage};
+use crate::{
+    Decision, Denial, Phase, device_claims, ingresses, listed, network, pods, role_bindings, services, shown_list, storage,
+};
 
 /// An object that has rules.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,6 +19,8 @@ pub enum Object {
     Service(Service),
     /// An Ingress.
     Ingress(Ingress),
+    /// A NetworkPolicy: what it says, not what it is called.
+    NetworkPolicy(Box<NetworkPolicySpec>),
     /// A PersistentVolumeClaim.
     Claim(PersistentVolumeClaim),
     /// A RoleBinding.
@@ -30,6 +35,7 @@ pub enum Object {
 pub const KINDS: &[(&str, &str, &str)] = &[
     ("", "services", "Service"),
     ("networking.k8s.io", "ingresses", "Ingress"),
+    ("networking.k8s.io", "networkpolicies", "NetworkPolicy"),
     ("", "persistentvolumeclaims", "PersistentVolumeClaim"),
     ("rbac.authorization.k8s.io", "rolebindings", "RoleBinding"),
     ("resource.k8s.io", "resourceclaims", "ResourceClaim"),
@@ -57,6 +63,10 @@ impl Object {
         Ok(match kind {
             "Service" => Self::Service(serde_json::from_str(json)?),
             "Ingress" => Self::Ingress(serde_json::from_str(json)?),
+            "NetworkPolicy" => {
+                let policy: NetworkPolicy = serde_json::from_str(json)?;
+                Self::NetworkPolicy(Box::new(policy.spec.unwrap_or_default()))
+            }
             "PersistentVolumeClaim" => Self::Claim(serde_json::from_str(json)?),
             "RoleBinding" => Self::RoleBinding(serde_json::from_str(json)?),
             "ResourceClaim" | "ResourceClaimTemplate" => Self::Devices(serde_json::from_str(json)?),
@@ -94,6 +104,7 @@ pub fn check(boundary: &BoundarySpec, namespace: &str, phase: Phase, old: Option
         (Some(Object::Service(old)), Object::Service(new)) => services::check(&boundary.services, Some(old), new),
         (None, Object::Ingress(new)) => ingresses::check(&boundary.ingress, None, new),
         (Some(Object::Ingress(old)), Object::Ingress(new)) => ingresses::check(&boundary.ingress, Some(old), new),
+        (_, Object::NetworkPolicy(new)) => network::check(boundary, namespace, new),
         (None, Object::Claim(new)) => storage::check(&boundary.storage, namespace, new),
         (None, Object::RoleBinding(new)) => role_bindings::check(boundary, None, new),
         (Some(Object::RoleBinding(old)), Object::RoleBinding(new)) => role_bindings::check(boundary, Some(old), new),
