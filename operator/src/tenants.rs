@@ -7,8 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use freehold_crds::{
-    DEFAULT_CLASS_ANNOTATION, DeletionPolicy, EnforcementMode, TENANT_LABEL, Tenant, TenantNamespaceStatus, TenantStatus,
-    TenantWouldDeny,
+    DeletionPolicy, EnforcementMode, TENANT_LABEL, Tenant, TenantNamespaceStatus, TenantStatus, TenantWouldDeny,
 };
 use freehold_policy::classes;
 use futures::StreamExt as _;
@@ -197,14 +196,8 @@ struct Classed {
 /// The Tenant with the spec that is in force.
 fn classed(tenant: &Tenant, cache: &Cache) -> (Tenant, Classed) {
     let all = cache.classes.state();
-    let classes = all.iter().map(|class| classes::Class {
-        name: class.metadata.name.as_deref().unwrap_or_default(),
-        default: class.annotations().get(DEFAULT_CLASS_ANNOTATION).is_some_and(|value| value == "true"),
-        created: class.creation_timestamp().map_or(0, |time| time.0.as_second()),
-        spec: &class.spec,
-    });
     let mut tenant = tenant.clone();
-    let class = match classes::choose(&tenant.spec, classes) {
+    let class = match classes::choose(&tenant.spec, all.iter().map(|class| (&**class).into())) {
         classes::Choice::None => Classed::default(),
         classes::Choice::Missing => Classed { missing: true, ..Classed::default() },
         classes::Choice::Class(class) => {

@@ -7,7 +7,10 @@
 
 use std::collections::BTreeMap;
 
-use freehold_crds::{ClassNames, PodSecurityLevel, TenantBounds, TenantClassSpec, TenantRuntimes, TenantSpec};
+use freehold_crds::{
+    ClassNames, DEFAULT_CLASS_ANNOTATION, PodSecurityLevel, TenantBounds, TenantClass, TenantClassSpec, TenantRuntimes,
+    TenantSpec,
+};
 use serde_json::Value;
 
 use crate::listed;
@@ -28,6 +31,19 @@ pub struct Class<'a> {
     pub created: i64,
     /// What it says.
     pub spec: &'a TenantClassSpec,
+}
+
+impl<'a> From<&'a TenantClass> for Class<'a> {
+    fn from(class: &'a TenantClass) -> Self {
+        let metadata = &class.metadata;
+        let mark = metadata.annotations.as_ref().and_then(|annotations| annotations.get(DEFAULT_CLASS_ANNOTATION));
+        Self {
+            name: metadata.name.as_deref().unwrap_or_default(),
+            default: mark.is_some_and(|value| value == "true"),
+            created: metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
+            spec: &class.spec,
+        }
+    }
 }
 
 /// The class of a Tenant.

@@ -178,13 +178,7 @@ impl LookUp {
     /// A Tenant's spec together with its class; of one whose class is not there as it stands.
     fn in_force(&self, spec: &TenantSpec) -> TenantSpec {
         let all = self.classes.state();
-        let classes = all.iter().map(|class| classes::Class {
-            name: class.metadata.name.as_deref().unwrap_or_default(),
-            default: class.annotations().get(DEFAULT_CLASS_ANNOTATION).is_some_and(|value| value == "true"),
-            created: class.creation_timestamp().map_or(0, |time| time.0.as_second()),
-            spec: &class.spec,
-        });
-        match classes::choose(spec, classes) {
+        match classes::choose(spec, all.iter().map(|class| (&**class).into())) {
             classes::Choice::Class(class) => classes::resolve(spec, class.spec).0,
             classes::Choice::None | classes::Choice::Missing => spec.clone(),
         }
