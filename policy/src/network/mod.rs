@@ -41,14 +41,14 @@ pub fn check(boundary: &BoundarySpec, namespace: &str, spec: &NetworkPolicySpec)
 /// Judges a policy; every part that reaches too far is named.
 pub fn judge(spec: &NetworkPolicySpec, tenant: &str, namespace: &str, network: &Network) -> Vec<Denial> {
     let mut denials = Vec::new();
+    let open = openings(tenant, namespace, network, Direction::Ingress);
     for (index, rule) in spec.ingress.iter().flatten().enumerate() {
         let at = format!("spec.ingress[{index}]");
-        let open = openings(tenant, namespace, network, Direction::Ingress);
         rule_denials(&at, "from", rule.from.as_deref(), rule.ports.as_deref(), &open, &mut denials);
     }
+    let open = openings(tenant, namespace, network, Direction::Egress);
     for (index, rule) in spec.egress.iter().flatten().enumerate() {
         let at = format!("spec.egress[{index}]");
-        let open = openings(tenant, namespace, network, Direction::Egress);
         rule_denials(&at, "to", rule.to.as_deref(), rule.ports.as_deref(), &open, &mut denials);
     }
     denials
