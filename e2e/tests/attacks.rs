@@ -8,11 +8,12 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use freehold_e2e::live::{self, api};
 use freehold_e2e::{Answer, Layer, People, objects, wait};
 use freehold_policy::cases::{self, Case, Live, NAMESPACE, Preset, TENANT};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Client;
-use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 /// The operator has this long to guard a fresh namespace.
@@ -28,23 +29,8 @@ const MANY_CONTAINERS: usize = 100;
 /// Kinds that nobody writes while the webhook is away: it alone judges them.
 const NEVER_WITHOUT_WEBHOOK: &[&str] = &["networkpolicies"];
 
-fn api(client: &Client, version: &str, kind: &str, plural: &str, namespace: Option<&str>) -> Api<DynamicObject> {
-    let (group, bare) = version.split_once('/').unwrap_or(("", version));
-    let resource = ApiResource {
-        group: group.to_owned(),
-        version: bare.to_owned(),
-        api_version: version.to_owned(),
-        kind: kind.to_owned(),
-        plural: plural.to_owned(),
-    };
-    match namespace {
-        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
-        None => Api::all_with(client.clone(), &resource),
-    }
-}
-
 fn tenants(client: &Client) -> Api<DynamicObject> {
-    api(client, "freehold.dev/v1alpha1", "Tenant", "tenants", None)
+    api(client, live::TENANT, None)
 }
 
 /// What [`WIDE`] and the cases name must be there; it may be there from another test.
@@ -109,7 +95,7 @@ async fn prepared(people: &People) -> anyhow::Result<()> {
     ];
     for (object, plural) in all {
         let (version, kind) = (object["apiVersion"].as_str().unwrap_or_default(), object["kind"].as_str().unwrap_or_default());
-        let made = api(&people.platform, version, kind, plural, None)
+        let made = api(&people.platform, [version, kind, plural], None)
             .create(&PostParams::default(), &serde_json::from_value(object.clone())?)
             .await;
         ensure!(made.is_ok() || matches!(&made, Err(kube::Error::Api(status)) if status.code == 409), "{made:?}");
@@ -120,7 +106,7 @@ async fn prepared(people: &People) -> anyhow::Result<()> {
         ("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes"),
         ("gateway.networking.k8s.io/v1beta1", "ReferenceGrant", "referencegrants"),
     ] {
-        let served = api(&people.platform, version, kind, plural, None);
+        let served = api(&people.platform, [version, kind, plural], None);
         wait::until(&format!("{kind} of the cases to be served"), GUARDED, || async {
             Ok(served.list(&ListParams::default()).await?)
         })
@@ -158,7 +144,7 @@ async fn guarded(people: &People, tenant: &str, spec: &Value) -> anyhow::Result<
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": WIDE},
         "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "alice"}],
     });
-    let bindings = api(&people.platform, "rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings", Some(&name));
+    let bindings = api(&people.platform, live::BINDING, Some(&name));
     bindings.create(&PostParams::default(), &serde_json::from_value(binding)?).await?;
     if !state["spec"]["state"].is_null() {
         tenants(&people.platform).patch(tenant, &PatchParams::default(), &Patch::Merge(&state)).await?;
@@ -186,7 +172,7 @@ async fn sent(people: &People, case: &Case, tenant: &str, number: usize) -> anyh
     let kind = &case.resource;
     let namespace = format!("{tenant}-dev");
     let namespace = (!kind.cluster).then_some(namespace.as_str());
-    let on = |client: &Client| api(client, &kind.api_version, &kind.kind, &kind.plural, namespace);
+    let on = |client: &Client| api(client, [&kind.api_version, &kind.kind, &kind.plural], namespace);
     let own = on(&people.alice);
     let object = renamed(&case.object, tenant);
     let Some(old) = &case.old else {
@@ -222,7 +208,7 @@ async fn sent(people: &People, case: &Case, tenant: &str, number: usize) -> anyh
 /// What is wrong with the answer to an object that nobody is there to judge: it must not be taken. None if nothing.
 async fn unjudged(people: &People, case: &Case, tenant: &str) -> anyhow::Result<Option<String>> {
     let (kind, namespace) = (&case.resource, format!("{tenant}-dev"));
-    let own = api(&people.alice, &kind.api_version, &kind.kind, &kind.plural, Some(&namespace));
+    let own = api(&people.alice, [&kind.api_version, &kind.kind, &kind.plural], Some(&namespace));
     let object: DynamicObject = serde_json::from_value(renamed(&case.object, tenant))?;
     let dry = PostParams { dry_run: true, ..PostParams::default() };
     Ok(match own.create(&dry, &object).await {
@@ -319,7 +305,7 @@ async fn declared_namespaces_come_and_finalizers_leave_with_them() -> anyhow::Re
         "{labels:?}"
     );
 
-    let pods = |client: &Client| api(client, "v1", "Pod", "pods", Some(name));
+    let pods = |client: &Client| api(client, ["v1", "Pod", "pods"], Some(name));
     let pod = json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "held", "finalizers": ["example.com/hold"]},
         "spec": {"runtimeClassName": "freehold-microvm", "nodeSelector": {"no": "node"}, "containers": [{"name": "main", "image": "freehold.dev/test:dev"}]},
@@ -380,7 +366,7 @@ async fn the_largest_pod_is_judged_within_the_cost_limit() -> anyhow::Result<()>
             "containers": (0..MANY_CONTAINERS).map(container).collect::<Vec<_>>(),
         },
     });
-    let pods = api(&people.alice, "v1", "Pod", "pods", Some(&namespace));
+    let pods = api(&people.alice, ["v1", "Pod", "pods"], Some(&namespace));
     let dry = PostParams { dry_run: true, ..PostParams::default() };
     let answer = Answer::of(pods.create(&dry, &serde_json::from_value(pod)?).await)?;
     ensure!(answer == Answer::Admitted, "a pod of {MANY_CONTAINERS} containers: {answer}");
@@ -391,13 +377,8 @@ async fn the_largest_pod_is_judged_within_the_cost_limit() -> anyhow::Result<()>
 #[tokio::test]
 async fn no_policy_has_a_type_warning() -> anyhow::Result<()> {
     let people = People::from_environment().await?;
-    let policies = api(
-        &people.platform,
-        "admissionregistration.k8s.io/v1",
-        "ValidatingAdmissionPolicy",
-        "validatingadmissionpolicies",
-        None,
-    );
+    let kind = ["admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy", "validatingadmissionpolicies"];
+    let policies = api(&people.platform, kind, None);
     let found = wait::until("the policies' types to be checked", GUARDED, || async {
         let found = policies.list(&ListParams::default()).await?.items;
         for policy in &found {
