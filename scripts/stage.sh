@@ -33,7 +33,7 @@ stage_up() {
   # Without this, what comes after would prove nothing.
   ! admin get nodes -o jsonpath='{.items[*].status.runtimeHandlers[*].name}' | grep -q freehold ||
     { echo "the node knows a handler of Freehold before Freehold was installed" >&2; return 1; }
-  "$cluster" load "$name" "$images"/{operator,webhook,runtime-installer,network-enforcer}.tar >/dev/null
+  "$cluster" load "$name" "$images"/{operator,webhook,runtime-installer,network-enforcer,dns}.tar >/dev/null
 }
 
 # The chart as on a cluster of one's own, but for what this machine is: no systemd, images loaded by hand, and no KVM that can be relied on.

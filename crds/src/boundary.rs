@@ -138,6 +138,21 @@ pub struct PodBoundary {
     #[serde(default)]
     #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
     pub csi_drivers: Vec<String>,
+    /// The name server that pods ask instead of the cluster's; as the cluster has it if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name_server: Option<NameServer>,
+}
+
+/// Whom pods ask for names.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct NameServer {
+    /// Its addresses, one a family.
+    #[schemars(length(min = 1, max = 2), inner(length(min = 1, max = 45)))]
+    pub addresses: Vec<String>,
+    /// Domains in which short names are looked for, in order.
+    #[schemars(length(max = 4), inner(length(min = 1, max = 253)))]
+    pub searches: Vec<String>,
 }
 
 /// What Services may say.

@@ -39,6 +39,12 @@ pub const GROUP: &str = "freehold.dev";
 pub const TENANT_LABEL: &str = "freehold.dev/tenant";
 /// The name of the one Boundary in a tenant's namespace.
 pub const BOUNDARY_NAME: &str = "boundary";
+/// The namespace of what runs for the whole cluster.
+pub const SYSTEM_NAMESPACE: &str = "freehold-system";
+/// The value of `app.kubernetes.io/name` of the pods that answer the questions of tenants whose `dns` is Isolated.
+pub const NAME_SERVER: &str = "freehold-dns";
+/// The port at which these pods hear UDP and TCP; their Service has 53.
+pub const NAME_SERVER_PORT: u16 = 5353;
 /// The label on nodes whose canary proved the microVM runtime; a kubelet can't set it on itself.
 pub const MICROVM_NODE_LABEL: &str = "freehold.dev.node-restriction.kubernetes.io/microvm";
 /// The value of [`MICROVM_NODE_LABEL`] on such nodes.

@@ -60,11 +60,15 @@ pub enum ApiServerAccess {
 /// Which DNS pods may ask; Shared if absent.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DnsAccess {
-    /// The cluster's.
+    /// The cluster's: names of every Service can be looked up.
     #[default]
     Shared,
-    /// None: names of the cluster can't be listed, and nothing leaves inside of questions.
+    /// Freehold's own name server, if the platform runs it (`dns.enabled` of the chart; else as Closed): names of the tenant's own
+    /// Services and pods, of its peers', of namespaces of nobody's that `egressTo` opens, and of the API server where `apiServer` is
+    /// Allow. Names of the world only where `egressTo` opens a cidr, since a question can carry data out. All others do not exist.
     Isolated,
+    /// None.
+    Closed,
 }
 
 /// Someone outside of the tenant.

@@ -6,7 +6,8 @@
 use std::net::IpAddr;
 
 use freehold_crds::{
-    ApiServerAccess, DnsAccess, LabelMatch, Network, NetworkPeer, NetworkPort, NetworkProtocol, TENANT_LABEL, WithinTenant,
+    ApiServerAccess, DnsAccess, LabelMatch, NAME_SERVER, NAME_SERVER_PORT, Network, NetworkPeer, NetworkPort, NetworkProtocol,
+    SYSTEM_NAMESPACE, TENANT_LABEL, WithinTenant,
 };
 
 use crate::core::cidr::Cidr;
@@ -45,8 +46,12 @@ pub fn fence(tenant: &str, namespace: &str, network: &Network, cluster: &Cluster
         // At which ports is for the other side's fence to say.
         fence.egress.push(Rule { peers: other, ports: None });
     }
-    if network.dns.unwrap_or_default() == DnsAccess::Shared {
-        fence.egress.push(dns());
+    match network.dns.unwrap_or_default() {
+        DnsAccess::Shared => fence.egress.push(dns("kube-system", ("k8s-app", "kube-dns"), DNS_PORT)),
+        DnsAccess::Isolated => {
+            fence.egress.push(dns(SYSTEM_NAMESPACE, ("app.kubernetes.io/name", NAME_SERVER), NAME_SERVER_PORT));
+        }
+        DnsAccess::Closed => {}
     }
     if network.api_server.unwrap_or_default() == ApiServerAccess::Allow {
         let to = |(address, port): &(IpAddr, u16)| Rule {
@@ -107,12 +112,12 @@ fn ports(ports: &[NetworkPort]) -> Option<Vec<Port>> {
     (!ports.is_empty()).then(|| ports.iter().filter_map(port).collect())
 }
 
-/// The cluster's DNS. Its Service may lead to another port of its pods, which they name by custom.
-fn dns() -> Rule {
-    let namespaces = Namespaces::Selected(Selector::label("kubernetes.io/metadata.name", "kube-system"));
-    let pods = Selector::label("k8s-app", "kube-dns");
+/// A name server of the cluster. Its Service may lead to another port of its pods, which they name by custom.
+fn dns(namespace: &str, (key, value): (&str, &str), port: u16) -> Rule {
+    let namespaces = Namespaces::Selected(Selector::label("kubernetes.io/metadata.name", namespace));
+    let pods = Selector::label(key, value);
     let at = |protocol, name: &str| {
-        [PortNumber::Range(DNS_PORT, DNS_PORT), PortNumber::Named(name.to_owned())].map(|number| Port { protocol, number })
+        [PortNumber::Range(port, port), PortNumber::Named(name.to_owned())].map(|number| Port { protocol, number })
     };
     let ports = [at(Protocol::Udp, "dns"), at(Protocol::Tcp, "dns-tcp")].concat();
     Rule { peers: Some(vec![Peer::Pods { namespaces, pods }]), ports: Some(ports) }

@@ -161,7 +161,7 @@ fn what_the_tenant_may_is_opened_and_no_more() {
         json!([{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress"}}, "ports": [{"port": 8080}]}]);
     let view = world(
         json!({
-            "withinTenant": "NamespaceOnly", "dns": "Isolated", "apiServer": "Allow", "ingressFrom": ingress,
+            "withinTenant": "NamespaceOnly", "dns": "Closed", "apiServer": "Allow", "ingressFrom": ingress,
             "egressTo": [{"cidr": "0.0.0.0/0", "ports": [{"port": 443}, {"port": 10250}]}],
             "peers": [{"tenantName": "b"}],
         }),

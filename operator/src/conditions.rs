@@ -44,6 +44,8 @@ pub struct Findings {
     pub beyond_class: Vec<String>,
     /// SandboxRuntimes that do not exist.
     pub missing: Vec<String>,
+    /// Whether it asks for a name server of its own, and the platform runs none.
+    pub name_server_missing: bool,
     /// What the API server refused.
     pub failed: Vec<String>,
     /// The Tenant's namespaces.
@@ -171,6 +173,10 @@ pub fn tenant(before: Option<&TenantStatus>, generation: Option<i64>, findings: 
         let text = format!("SandboxRuntime {} does not exist; its pods are refused until it does", listed(&findings.missing));
         problems.push(("RuntimeMissing", text));
     }
+    if findings.name_server_missing {
+        let text = "network.dns is Isolated, but the name server for that is not run: its pods ask nobody; set dns.enabled in the chart's values";
+        problems.push(("NameServerMissing", text.to_owned()));
+    }
     if !findings.taken.is_empty() {
         let text = format!(
             "declared, but somebody else's: namespace {}; take it in by its label, or declare another name",
@@ -250,6 +256,14 @@ mod tests {
                 "RuntimeMissing",
                 "False",
                 "SandboxRuntime gone does not exist",
+            ),
+            (
+                "no name server",
+                Findings { name_server_missing: true, ..Findings::default() },
+                "False",
+                "NameServerMissing",
+                "False",
+                "network.dns is Isolated, but",
             ),
             (
                 "no class",

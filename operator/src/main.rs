@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 use clap::Parser;
 use freehold_operator::apply::{FIELD_MANAGER, Scribe};
 use freehold_operator::cache::Cache;
+use freehold_operator::desired::resolve::NameServers;
 use freehold_operator::leader::Candidate;
 use freehold_operator::metrics::Metrics;
 use freehold_operator::{sandboxes, tenants};
@@ -30,6 +31,12 @@ struct Arguments {
     /// Where health and metrics are served.
     #[arg(long, default_value = "0.0.0.0:8081")]
     health_address: std::net::SocketAddr,
+    /// Addresses of the name server of tenants whose `dns` is Isolated, one a family; none if it is not run.
+    #[arg(long = "name-server")]
+    name_servers: Vec<std::net::IpAddr>,
+    /// The cluster's domain, below which names of Services are.
+    #[arg(long, default_value = "cluster.local")]
+    cluster_domain: String,
 }
 
 #[tokio::main]
@@ -54,7 +61,11 @@ async fn main() -> anyhow::Result<()> {
     let outcome = if candidate.lead(&mut stop).await {
         tracing::info!("leading");
         metrics.lead(true);
-        let outcome = lead(client, metrics.clone(), &candidate, &readiness, stop).await;
+        let name_servers = NameServers {
+            addresses: arguments.name_servers.iter().map(ToString::to_string).collect(),
+            domain: arguments.cluster_domain,
+        };
+        let outcome = lead(client, metrics.clone(), name_servers, &candidate, &readiness, stop).await;
         metrics.lead(false);
         if outcome.is_ok() {
             candidate.release().await;
@@ -71,6 +82,7 @@ async fn main() -> anyhow::Result<()> {
 async fn lead(
     client: kube::Client,
     metrics: Metrics,
+    name_servers: NameServers,
     candidate: &Candidate,
     readiness: &health::Readiness,
     mut stop: Stop,
@@ -89,6 +101,7 @@ async fn lead(
             told: Default::default(),
             surveys: Default::default(),
             recorder: Recorder::new(client.clone(), FIELD_MANAGER.into()),
+            name_servers,
         });
         let mut controllers = tokio::task::JoinSet::new();
         let (ending, counting) = (stop.clone(), metrics.clone());

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use freehold_crds::{
-    DeletionPolicy, EnforcementMode, TENANT_LABEL, Tenant, TenantNamespaceStatus, TenantStatus, TenantWouldDeny,
+    DeletionPolicy, DnsAccess, EnforcementMode, PodBoundary, TENANT_LABEL, Tenant, TenantNamespaceStatus, TenantStatus,
+    TenantWouldDeny,
 };
 use freehold_policy::classes;
 use futures::StreamExt as _;
@@ -53,6 +54,8 @@ pub struct Context {
     pub surveys: Mutex<HashMap<String, Survey>>,
     /// Who writes events.
     pub recorder: Recorder,
+    /// The name server of tenants that have one of their own.
+    pub name_servers: resolve::NameServers,
 }
 
 /// Why a round ended early.
@@ -109,6 +112,8 @@ pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Act
     let mut findings = Findings { missing: runtimes.missing.clone(), taken, withheld, held: held.clone(), ..Findings::default() };
     findings.class_missing = tenant.spec.tenant_class_name.clone().filter(|_| class.missing);
     findings.taken_hosts = taken_hosts;
+    let isolated = tenant.spec.network.as_ref().and_then(|network| network.dns) == Some(DnsAccess::Isolated);
+    findings.name_server_missing = isolated && context.name_servers.addresses.is_empty();
     findings.beyond_class.clone_from(&class.beyond);
     findings.failed.append(&mut unmade);
     let mut wanted: HashSet<(Kind, Option<String>, String)> = HashSet::new();
@@ -138,6 +143,7 @@ pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Act
         }
         let network = network::resolve(&tenant, &namespace.name, &wishes);
         let ground = namespace::ground(&heeded, &namespace.name, &network, has_share);
+        let pods = PodBoundary { name_server: context.name_servers.for_namespace(&namespace.name, &network), ..pods.clone() };
         let boundary = namespace::boundary(&heeded, namespace, &pods, &network, &siblings, has_share);
         // What a class that is not there would bound is not known.
         let boundary = if class.missing { namespace::closed(boundary) } else { boundary };

@@ -11,6 +11,7 @@ pub mod cases;
 pub mod classes;
 pub mod device_claims;
 pub mod devices;
+pub mod dns;
 pub mod host_access;
 pub mod images;
 pub mod ingresses;

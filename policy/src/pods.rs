@@ -8,7 +8,8 @@ use freehold_crds::{BoundarySpec, BoundaryState, EnforcementMode, PodSecurityLev
 use crate::placement::Home;
 use crate::view::Pod;
 use crate::{
-    Decision, Denial, Phase, devices, host_access, images, placement, priority, restricted, runtime_class, set, storage, tokens,
+    Decision, Denial, Phase, devices, dns, host_access, images, placement, priority, restricted, runtime_class, set, storage,
+    tokens,
 };
 
 /// A pod that is created, or (with `old`) updated, directly or through `pods/ephemeralcontainers` or `pods/resize`.
@@ -59,6 +60,10 @@ pub fn check(boundary: &BoundarySpec, namespace: &str, phase: Phase, old: Option
         }
     }
     denials.extend(common(boundary, namespace, "", old, new));
+    // The network is closed whatever the mode, so a pod that may ask nobody else is told whom to ask.
+    if phase == Phase::Complete && old.is_none() {
+        patch.extend(dns::complete(limits.name_server.as_ref(), &new.spec));
+    }
 
     let target = if enforced { &mut decision.denials } else { &mut decision.observed };
     target.extend(denials);

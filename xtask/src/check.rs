@@ -30,6 +30,7 @@ const PROGRAMS: &[&str] = &[
     "freehold-shim",
     "freehold-guest",
     "freehold-network-enforcer",
+    "freehold-dns",
     "freehold-e2e",
     "xtask",
 ];

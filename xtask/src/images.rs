@@ -76,7 +76,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             eprintln!("bundle {} is in {}", bundle.version, bundle.folder.display());
             let mut made = bundle.folder.clone();
             if last >= Part::Archives {
-                build_static(&mut steps, "operator, webhook, runtime installer and network enforcer", archive::PROGRAMS)?;
+                build_static(
+                    &mut steps,
+                    "operator, webhook, name server, runtime installer and network enforcer",
+                    archive::PROGRAMS,
+                )?;
                 made = archive::provide(&mut steps, &cache, &args.registry, &packages, &bundle)?;
             }
             keep_newest(&made)?;

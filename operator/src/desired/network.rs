@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use freehold_crds::{
-    DnsAccess, Network, NetworkPeer, NetworkPort, NetworkProtocol, TENANT_LABEL, Tenant, TenantPeer, WithinTenant,
+    DnsAccess, NAME_SERVER, NAME_SERVER_PORT, Network, NetworkPeer, NetworkPort, NetworkProtocol, SYSTEM_NAMESPACE, TENANT_LABEL,
+    Tenant, TenantPeer, WithinTenant,
 };
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 use super::{Kind, Object};
 
 /// The port of DNS.
-const DNS_PORT: i32 = 53;
+const DNS_PORT: u16 = 53;
 /// Where clouds put what a pod must not learn about its node.
 const LINK_LOCAL: [&str; 2] = ["169.254.0.0/16", "fe80::/10"];
 
@@ -81,13 +82,18 @@ pub fn objects(tenant: &str, namespace: &str, network: &Network) -> Vec<Object> 
         let spec = both(vec![json!({"from": siblings})], vec![json!({"to": siblings})]);
         objects.push(policy("freehold-within-tenant", spec));
     }
-    if network.dns.unwrap_or_default() == DnsAccess::Shared {
-        let dns = json!([{
-            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
-            "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
+    let dns = match network.dns.unwrap_or_default() {
+        DnsAccess::Shared => Some(("kube-system", ("k8s-app", "kube-dns"), DNS_PORT)),
+        DnsAccess::Isolated => Some((SYSTEM_NAMESPACE, ("app.kubernetes.io/name", NAME_SERVER), NAME_SERVER_PORT)),
+        DnsAccess::Closed => None,
+    };
+    if let Some((namespace, (key, value), port)) = dns {
+        let whom = json!([{
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+            "podSelector": {"matchLabels": {key: value}},
         }]);
-        let ports = json!([{"protocol": "UDP", "port": DNS_PORT}, {"protocol": "TCP", "port": DNS_PORT}]);
-        objects.push(policy("freehold-dns", both(Vec::new(), vec![json!({"to": dns, "ports": ports})])));
+        let ports = json!([{"protocol": "UDP", "port": port}, {"protocol": "TCP", "port": port}]);
+        objects.push(policy("freehold-dns", both(Vec::new(), vec![json!({"to": whom, "ports": ports})])));
     }
     let mut ingress: Vec<_> = network.ingress_from.iter().map(|peer| outside("from", peer)).collect();
     let mut egress: Vec<_> = network.egress_to.iter().map(|peer| outside("to", peer)).collect();
@@ -186,8 +192,11 @@ mod tests {
 
     #[test]
     fn wishes_become_policies() {
-        let closed = named(&resolved("team-a", json!({"withinTenant": "Own", "dns": "Isolated"}), &[]));
+        let closed = named(&resolved("team-a", json!({"withinTenant": "Own", "dns": "Closed"}), &[]));
         assert_eq!(closed.keys().collect::<Vec<_>>(), ["freehold-default-deny"]);
+        let isolated = &named(&resolved("team-a", json!({"dns": "Isolated"}), &[]))["freehold-dns"]["egress"][0];
+        assert_eq!(isolated["to"][0]["podSelector"], json!({"matchLabels": {"app.kubernetes.io/name": "freehold-dns"}}));
+        assert_eq!(isolated["ports"][0], json!({"protocol": "UDP", "port": 5353}));
         let narrow = named(&resolved("team-a", json!({"withinTenant": "NamespaceOnly"}), &[]));
         assert_eq!(narrow["freehold-within-tenant"]["egress"][0]["to"], json!([{"podSelector": {}}]));
         let network = json!({

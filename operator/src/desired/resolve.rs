@@ -5,7 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use freehold_crds::{ClassNames, GatewayBoundary, IngressBoundary, PodBoundary, ServiceBoundary, StorageBoundary, TenantSpec};
+use freehold_crds::{
+    ClassNames, DnsAccess, GatewayBoundary, IngressBoundary, NameServer, Network, PodBoundary, ServiceBoundary, StorageBoundary,
+    TenantSpec,
+};
 
 /// The SandboxRuntime of a Tenant that names none.
 pub const DEFAULT_RUNTIME: &str = "microvm";
@@ -57,6 +60,28 @@ pub fn pods(spec: &TenantSpec, classes: &ClassNames, usual: Option<&str>) -> Pod
         device_class_names: spec.devices.clone().and_then(|devices| devices.device_classes).unwrap_or_default(),
         token_audiences: spec.api.clone().and_then(|api| api.token_audiences).unwrap_or_default(),
         csi_drivers: spec.csi_drivers.clone().unwrap_or_default(),
+        name_server: None,
+    }
+}
+
+/// The name server of tenants whose `dns` is Isolated, as the platform runs it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NameServers {
+    /// Its addresses; none if it is not run.
+    pub addresses: Vec<String>,
+    /// The cluster's domain.
+    pub domain: String,
+}
+
+impl NameServers {
+    /// What the Boundary of a namespace says about it: short names are looked for as the kubelet has it.
+    pub fn for_namespace(&self, namespace: &str, network: &Network) -> Option<NameServer> {
+        let asked = network.dns == Some(DnsAccess::Isolated) && !self.addresses.is_empty();
+        let domain = &self.domain;
+        asked.then(|| NameServer {
+            addresses: self.addresses.clone(),
+            searches: vec![format!("{namespace}.svc.{domain}"), format!("svc.{domain}"), domain.clone()],
+        })
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use freehold_crds::{DnsAccess, Network, NetworkPeer, NetworkPort, WithinTenant};
+use freehold_crds::{
+    DnsAccess, NAME_SERVER, NAME_SERVER_PORT, Network, NetworkPeer, NetworkPort, SYSTEM_NAMESPACE, WithinTenant,
+};
 use k8s_openapi::api::networking::v1::{NetworkPolicyPeer, NetworkPolicyPort};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -12,7 +14,7 @@ use crate::TENANT_LABEL;
 
 /// The label by which the API server names a namespace; nobody can set it to anything else.
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
-/// The port of DNS.
+/// The port of the cluster's DNS.
 const DNS_PORT: i32 = 53;
 
 /// Something that is open, at some ports.
@@ -47,10 +49,16 @@ pub(super) fn openings(tenant: &str, namespace: &str, network: &Network, directi
         let at = if direction == Direction::Ingress { ports(&peer.ports) } else { None };
         open.push(Opening { whom: Whom::Tenant(peer.tenant_name.clone()), ports: at });
     }
-    if direction == Direction::Egress && network.dns.unwrap_or_default() == DnsAccess::Shared {
+    let dns = match network.dns.unwrap_or_default() {
+        _ if direction == Direction::Ingress => None,
+        DnsAccess::Shared => Some(("kube-system", ("k8s-app", "kube-dns"), DNS_PORT)),
+        DnsAccess::Isolated => Some((SYSTEM_NAMESPACE, ("app.kubernetes.io/name", NAME_SERVER), NAME_SERVER_PORT.into())),
+        DnsAccess::Closed => None,
+    };
+    if let Some((namespace, (key, value), port)) = dns {
         let labels = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);
-        let whom = Whom::Outside(labels(NAME_LABEL, "kube-system"), labels("k8s-app", "kube-dns"));
-        open.push(Opening { whom, ports: Some(vec![("UDP", DNS_PORT), ("TCP", DNS_PORT)]) });
+        let whom = Whom::Outside(labels(NAME_LABEL, namespace), labels(key, value));
+        open.push(Opening { whom, ports: Some(vec![("UDP", port), ("TCP", port)]) });
     }
     open
 }

@@ -36,6 +36,10 @@ views! {
         affinity: Affinity,
         /// False asks for a user namespace.
         host_users: Option<bool>,
+        /// Whose name servers it asks.
+        dns_policy: Option<String>,
+        /// What it says about name servers itself.
+        #[serde(rename = "dnsConfig")] dns_config: DnsConfig,
         /// Resources of all containers together.
         resources: Resources,
         /// Devices by claims.
@@ -56,6 +60,22 @@ views! {
         init_containers: Vec<Container>,
         /// Containers added for debugging.
         ephemeral_containers: Vec<Container>,
+    }
+    /// What a pod says about name servers itself.
+    DnsConfig {
+        /// Addresses.
+        nameservers: Vec<String>,
+        /// Domains in which short names are looked for.
+        searches: Vec<String>,
+        /// Options of the resolver.
+        options: Vec<DnsOption>,
+    }
+    /// An option of the resolver.
+    DnsOption {
+        /// Its name.
+        name: String,
+        /// Its value.
+        value: Option<String>,
     }
     /// A pod's securityContext.
     PodSecurityContext {

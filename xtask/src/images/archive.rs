@@ -1,4 +1,4 @@
-//! Container images as OCI archives: the operator, the webhook, the runtime installer with its bundle, the network enforcer
+//! Container images as OCI archives: the operator, the webhook, the name server, the runtime installer with its bundle, the network enforcer
 //! with nft, and a test image.
 //!
 //! Input are static binaries and the bundle; output are archives that `ctr images import` or a registry client reads, and
@@ -30,7 +30,7 @@ const FORMAT: &str = "archives 2";
 
 /// The programs that get an image each.
 pub const PROGRAMS: &[&str] =
-    &["freehold-operator", "freehold-webhook", "freehold-runtime-installer", "freehold-network-enforcer"];
+    &["freehold-operator", "freehold-webhook", "freehold-runtime-installer", "freehold-network-enforcer", "freehold-dns"];
 
 /// The user of images that need no right on the node.
 const UNPRIVILEGED: &str = "65532:65532";
@@ -76,6 +76,7 @@ pub fn provide(steps: &mut Steps, cache: &Path, registry: &str, packages: &Packa
     let images = [
         service("operator", "freehold-operator", UNPRIVILEGED),
         service("webhook", "freehold-webhook", UNPRIVILEGED),
+        service("dns", "freehold-dns", UNPRIVILEGED),
         installer,
         enforcer,
         test_image(&busybox)?,

@@ -41,6 +41,7 @@ var tools = []tool{
 	{name: "node", module: ".", sources: []string{"cmd/node"}, packages: []string{"./cmd/node"}, flags: []string{"-tags=providerless", "-ldflags=" + versionFlags}, cgo: "0",
 		links: []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"}},
 	{name: "helm", module: "tools/helm", packages: []string{"helm.sh/helm/v4/cmd/helm"}, flags: []string{"-ldflags=-s -w -X helm.sh/helm/v4/internal/version.version=v4.3.1"}, cgo: "0"},
+	{name: "dns", module: "tools/dns", sources: []string{"coredns"}, packages: []string{"./coredns"}, flags: []string{"-ldflags=-s -w"}, cgo: "0", extra: true},
 	// Upstream's own suite and what its test images hold. The flags are the node's, or all of Kubernetes is compiled a second time.
 	{name: "agnhost", module: "tools/conformance", packages: []string{"k8s.io/kubernetes/test/images/agnhost", "k8s.io/kubernetes/test/images/nonewprivs"},
 		flags: []string{"-tags=providerless", "-ldflags=-s -w"}, cgo: "0", extra: true},
@@ -54,7 +55,7 @@ func toolNamed(name string) (tool, error) {
 			return t, nil
 		}
 	}
-	return tool{}, fmt.Errorf("no tool is called %q; there are pause, runc, cni, containerd, node, helm, and agnhost, ginkgo and e2e of upstream's suite", name)
+	return tool{}, fmt.Errorf("no tool is called %q; there are pause, runc, cni, containerd, node, helm, dns, and agnhost, ginkgo and e2e of upstream's suite", name)
 }
 
 func cacheDir() string {

@@ -24,6 +24,8 @@ const usage = `cluster: a one-node Kubernetes 1.37 in its own namespaces, for te
   cluster build [node|containerd|runc|cni|pause|helm ...]   build what is not in the cache; without names: all of these, helm last
   cluster build agnhost ginkgo e2e                          upstream's own test suite, and the programs of its test images
   cluster suite-images FOLDER                               write the images that upstream's suite uses, and print their files
+  cluster build dns                                         the cluster's DNS (CoreDNS), which a cluster has only if it is asked for
+  cluster dns FILE                                          write its image, and print the manifests that run it
   cluster path TOOL                                         print the file or folder where a built tool lies (helm, kubectl, ctr, ...)
   cluster up NAME                                           start (or start again with its kept state) and wait until it is usable
   cluster down NAME [--purge]                               stop; --purge also deletes its state and logs
@@ -70,6 +72,11 @@ func dispatch(command string, args []string) error {
 			return errors.New("suite-images needs the folder to write them to")
 		}
 		return suiteImages(args[0])
+	case "dns":
+		if len(args) != 1 {
+			return errors.New("dns needs the file to write the image to")
+		}
+		return dns(args[0])
 	case "status":
 		return status()
 	case "up", "down", "kubeconfig", "load", "logs", "exec", "__keeper", "__init":
