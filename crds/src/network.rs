@@ -76,7 +76,7 @@ pub enum DnsAccess {
 #[x_kube(validation = Rule::new("has(self.cidr) != has(self.namespaceSelector)").message("a peer is either a cidr or namespaces by labels"))]
 #[x_kube(validation = Rule::new("!has(self.podSelector) || has(self.namespaceSelector)").message("a podSelector needs the namespaceSelector of the pods' namespaces"))]
 #[x_kube(validation = Rule::new("!has(self.cidr) || (isCIDR(self.cidr) && cidr(self.cidr) == cidr(self.cidr).masked())").message("cidr is a block of addresses without host bits, such as 192.0.2.0/24"))]
-#[x_kube(validation = Rule::new("!has(self.cidr) || !isCIDR(self.cidr) || !(cidr('169.254.0.0/16').containsCIDR(self.cidr) || cidr('fe80::/10').containsCIDR(self.cidr) || cidr('::ffff:0:0/96').containsCIDR(self.cidr) || cidr('64:ff9b::/96').containsCIDR(self.cidr))").message("cidr is no link-local block (metadata services) and no IPv4 block in IPv6 clothes"))]
+#[x_kube(validation = Rule::new("!has(self.cidr) || !isCIDR(self.cidr) || !(cidr('169.254.0.0/16').containsCIDR(self.cidr) || cidr('fe80::/10').containsCIDR(self.cidr) || cidr('64:ff9b::/96').containsCIDR(self.cidr))").message("cidr is no link-local block (metadata services)"))]
 #[serde(rename_all = "camelCase")]
 pub struct NetworkPeer {
     /// A block of addresses.
