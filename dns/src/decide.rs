@@ -3,8 +3,6 @@
 //! What may not be known is told in the very words of what does not exist, so that asking tells nothing: a name of another
 //! tenant's namespace is never asked further, and a failed look-up of an address is worded here, whoever failed it.
 
-use std::net::IpAddr;
-
 use domain::base::iana::{Class, Opcode, Rcode, Rtype};
 use domain::base::{Message, MessageBuilder};
 use domain::rdata::{Cname, Dname, Mx, Ns, Ptr, Srv};
@@ -107,9 +105,4 @@ fn names(message: &Message<[u8]>) -> Option<Vec<Name>> {
         });
     }
     Some(names)
-}
-
-/// Whether an address could be a pod's: the unspecified and loopback ones never are.
-pub fn can_ask(address: IpAddr) -> bool {
-    !address.is_loopback() && !address.is_unspecified() && !address.is_multicast()
 }
