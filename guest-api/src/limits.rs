@@ -6,6 +6,12 @@ pub const VERSION: u32 = 1;
 /// Name of the virtio-serial port; the agent finds it as `/sys/class/virtio-ports/*/name`.
 pub const PORT_NAME: &str = "dev.freehold.agent";
 
+/// Begin of the names of ports of volumes with files; the volume's id follows. FUSE's own messages are on such a port.
+pub const FILES_PORT: &str = "dev.freehold.files.";
+
+/// Volumes with files of one pod: each has a port of its own, whose ring takes 512 KiB of the guest's memory.
+pub const MAX_FILE_VOLUMES: usize = 14;
+
 /// Largest payload of a frame in bytes. It fits in `len: u16`, and a control frame never waits behind more than this.
 pub const MAX_PAYLOAD: usize = 32 * 1024;
 

@@ -319,7 +319,7 @@ pub struct AddVolume {
     #[prost(uint32, tag = "4")]
     pub gid: u32,
     /// What it is made of.
-    #[prost(oneof = "Medium", tags = "5, 6, 7, 8, 9")]
+    #[prost(oneof = "Medium", tags = "5, 6, 7, 8, 9, 10")]
     pub medium: Option<Medium>,
 }
 
@@ -341,6 +341,18 @@ pub enum Medium {
     /// A raw block device (volumeDevices).
     #[prost(message, tag = "9")]
     Block(Disk),
+    /// Files of the node, by FUSE over the port [`crate::limits::FILES_PORT`] with the volume's id. Its root is as the node has it:
+    /// mode and owners of the request mean nothing.
+    #[prost(message, tag = "10")]
+    Files(Files),
+}
+
+/// Files of the node.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct Files {
+    /// It is one file, no folder.
+    #[prost(bool, tag = "1")]
+    pub is_file: bool,
 }
 
 /// A tmpfs.

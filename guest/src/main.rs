@@ -24,6 +24,7 @@ mod network;
 mod paths;
 mod port;
 mod process;
+mod relay;
 mod requests;
 mod rootfs;
 mod streams;

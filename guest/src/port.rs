@@ -38,18 +38,8 @@ pub struct Port {
 impl Port {
     /// Finds the port and waits until the shim is there.
     pub fn connect() -> Result<Port> {
-        let path = find()?;
-        let open = || File::options().read(true).write(true).open(&path);
-        let file = wait_for(APPEAR, || open().ok()).map_or_else(open, Ok).step(format!("open {path}"))?;
-        let fd = file.as_raw_fd();
+        let file = open(PORT_NAME)?;
         sys::set_nonblocking(std::os::fd::AsFd::as_fd(&file)).step("make the port non-blocking")?;
-        let connected = || {
-            let mut fds = [libc::pollfd { fd, events: libc::POLLOUT, revents: 0 }];
-            sys::poll(&mut fds, 0).ok()?;
-            (fds[0].revents & libc::POLLHUP == 0).then_some(())
-        };
-        wait_for(CONNECT, connected)
-            .ok_or_else(|| Failure::with(libc::ETIMEDOUT, format!("nobody connected to port {PORT_NAME} in {CONNECT:?}")))?;
         let (urgent, ordered) = (VecDeque::new(), VecDeque::new());
         Ok(Port { file, decoder: Decoder::default(), urgent, ordered, current: Vec::new(), written: 0, queued: 0, events: 0 })
     }
@@ -157,13 +147,30 @@ pub fn wait_for<T>(limit: Duration, mut try_it: impl FnMut() -> Option<T>) -> Op
     }
 }
 
-fn find() -> Result<String> {
+/// Opens a port by its name, once somebody is at its other end: before, it reads as ended.
+pub fn open(port: &str) -> Result<File> {
+    let path = find(port)?;
+    let open = || File::options().read(true).write(true).open(&path);
+    let file = wait_for(APPEAR, || open().ok()).map_or_else(open, Ok).step(format!("open {path}"))?;
+    let fd = file.as_raw_fd();
+    let connected = || {
+        let mut fds = [libc::pollfd { fd, events: libc::POLLOUT, revents: 0 }];
+        sys::poll(&mut fds, 0).ok()?;
+        (fds[0].revents & libc::POLLHUP == 0).then_some(())
+    };
+    wait_for(CONNECT, connected)
+        .ok_or_else(|| Failure::with(libc::ETIMEDOUT, format!("nobody connected to port {port} in {CONNECT:?}")))?;
+    Ok(file)
+}
+
+/// Finds a port and gives its device file.
+fn find(port: &str) -> Result<String> {
     let look = || {
         fs::read_dir("/sys/class/virtio-ports").ok()?.flatten().find_map(|entry| {
             let name = fs::read_to_string(entry.path().join("name")).ok()?;
-            (name.trim() == PORT_NAME).then(|| format!("/dev/{}", entry.file_name().to_string_lossy()))
+            (name.trim() == port).then(|| format!("/dev/{}", entry.file_name().to_string_lossy()))
         })
     };
     wait_for(APPEAR, look)
-        .ok_or_else(|| Failure::with(libc::ENODEV, format!("no virtio port named {PORT_NAME} appeared in {APPEAR:?}")))
+        .ok_or_else(|| Failure::with(libc::ENODEV, format!("no virtio port named {port} appeared in {APPEAR:?}")))
 }

@@ -323,6 +323,12 @@ pub fn close_rest_on_exec() -> Result<()> {
     check(unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, CLOSE_RANGE_CLOEXEC) }).map(drop)
 }
 
+/// Closes every descriptor from `first` on.
+pub fn close_from(first: u32) -> Result<()> {
+    // SAFETY: takes integers only; the caller never touches an owner of one of these again.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) }).map(drop)
+}
+
 /// setsid(2), then the controlling terminal is the one on descriptor 0 if `terminal`.
 pub fn new_session(terminal: bool) -> Result<()> {
     // SAFETY: takes nothing.

@@ -1,4 +1,4 @@
-//! The pod's volumes: disks, tmpfs, and trees and files that the shim fills.
+//! The pod's volumes: disks, tmpfs, files of the node, and trees and files that the shim fills.
 //!
 //! Pieces of a tree are gathered beside it and become visible with the last one: each file by rename, `..data` last, then
 //! what is no longer there goes. A file volume keeps its inode, because containers have it bind-mounted.
@@ -6,6 +6,7 @@
 use crate::disks::Disks;
 use crate::fail::{Failure, Result, Step};
 use crate::paths::{check_id, components};
+use crate::relay;
 use crate::rootfs::EXT4_OPTIONS;
 use crate::sys;
 use freehold_guest_api::limits::MAX_CHUNK;
@@ -65,7 +66,7 @@ pub fn add(volumes: &mut Volumes, disks: &mut Disks, add: &AddVolume) -> Result<
         }
         Err(failure) => {
             let _ = sys::unmount(base.join("disk"), 0);
-            let _ = fs::remove_dir(base.join("disk"));
+            let _ = fs::remove_dir(base.join("disk")).or_else(|_| fs::remove_file(base.join("disk")));
             let _ = fs::remove_dir(&base);
             if let Some(disk) = disk {
                 disks.release(disk);
@@ -80,6 +81,16 @@ fn make(add: &AddVolume, base: &Path, node: Option<&Path>) -> Result<(Sort, Path
     let root = base.join("root");
     let (sort, root) = match (medium, node) {
         (Medium::Block(_), Some(node)) => return Ok((Sort::Block, node.to_path_buf())),
+        (Medium::Files(files), _) => {
+            let target = base.join("disk");
+            if files.is_file {
+                File::create(&target).step("make the mount point")?;
+            } else {
+                fs::create_dir(&target).step("make the mount point")?;
+            }
+            relay::mount(&add.volume, &target, files.is_file)?;
+            return Ok((Sort::Mounted, target)); // whose it is says the node
+        }
         (Medium::Ext4(_), Some(node)) => {
             let disk = base.join("disk");
             fs::create_dir(&disk).step("make the mount point")?;

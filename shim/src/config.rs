@@ -142,6 +142,10 @@ impl Bundle {
     pub fn libraries(&self) -> String {
         self.join("qemu/lib")
     }
+    /// The shim itself.
+    pub fn shim(&self) -> PathBuf {
+        self.0.join("bin/containerd-shim-freehold-v2")
+    }
     /// QEMU's loadable modules.
     pub fn modules(&self) -> String {
         self.join("qemu/lib/modules")

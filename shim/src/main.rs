@@ -9,6 +9,7 @@ mod canary;
 mod cgroup;
 mod config;
 mod confine;
+mod files;
 mod inspect;
 mod machine;
 mod network;
@@ -25,6 +26,10 @@ fn main() -> ExitCode {
     let mut args = std::env::args().skip(1).peekable();
     if args.peek().is_some_and(|first| first == "supervise") {
         return confine::supervisor::run(&args.nth(1).unwrap_or_default());
+    }
+    if args.peek().is_some_and(|first| first == files::ACTION) {
+        let mut numbers = args.skip(1);
+        return files::serve::run(&numbers.next().unwrap_or_default(), &numbers.next().unwrap_or_default());
     }
     let result = match args.peek().map(String::as_str) {
         Some("canary") => canary::options(args.skip(1)).and_then(|options| runtime()?.block_on(canary::run(options))),

@@ -30,6 +30,11 @@ pub enum Item {
         /// What it holds.
         text: String,
     },
+    /// /proc of the pid namespace that this is called in, and of it only the processes.
+    Processes {
+        /// Where it is in the root, relative.
+        to: PathBuf,
+    },
 }
 
 /// What may be done with a thing besides reading it.
@@ -95,6 +100,11 @@ pub fn enter(over: &Path, items: &[Item]) -> Result<(), ViewError> {
             Item::Text { to, text } => {
                 let path = prepare(over, to)?;
                 std::fs::write(&path, text).map_err(failed("write", &path))?;
+            }
+            Item::Processes { to } => {
+                let path = prepare(over, to)?;
+                std::fs::create_dir(&path).map_err(failed("make", &path))?;
+                rustix::mount::mount("proc", &path, "proc", hard, c"subset=pid").map_err(failed("mount processes at", &path))?;
             }
             Item::Bind { to, with, .. } => {
                 let path = prepare(over, to)?;

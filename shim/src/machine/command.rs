@@ -3,6 +3,8 @@
 //! q35 with PCI: memory grows and shrinks by virtio-mem, disks and network cards are plugged while it runs. Descriptors
 //! arrive by number; no path of a pod is ever on the command line.
 
+use freehold_guest_api::limits::MAX_FILE_VOLUMES;
+
 use crate::config::{Acceleration, Bundle};
 use crate::confine::Plan;
 use crate::confine::privileges::Limits;
@@ -116,7 +118,8 @@ pub fn arguments(shape: &Shape<'_>) -> Vec<String> {
     }
     add("-mon", "chardev=qmp,mode=control".into());
     add("-serial", "chardev:serial".into());
-    add("-device", "virtio-serial-pci,id=serial0,max_ports=2".into());
+    // Number 0 is the console's, 1 the agent's. With more vectors than two, each port would take one of the guest's few.
+    add("-device", format!("virtio-serial-pci,id=serial0,max_ports={},vectors=2", 2 + MAX_FILE_VOLUMES));
     add("-device", format!("virtserialport,bus=serial0.0,nr=1,chardev=agent,name={}", freehold_guest_api::limits::PORT_NAME));
     add("-device", "virtio-mem-pci,id=memory0,memdev=growth,node=0,requested-size=0,block-size=2M".into());
     add("-device", "virtio-scsi-pci,id=scsi0".into());

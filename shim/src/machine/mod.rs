@@ -7,5 +7,6 @@ pub mod command;
 pub mod console;
 pub mod disks;
 pub mod memory;
+pub mod port;
 pub mod process;
 pub mod qmp;

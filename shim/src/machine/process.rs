@@ -26,6 +26,12 @@ pub enum StartError {
     /// A socket or a thread could not be made.
     #[error("can't prepare a virtual machine: {0}")]
     Prepare(#[from] std::io::Error),
+    /// There is no hardware virtualisation.
+    #[error(
+        "the node has no usable /dev/kvm ({0}): enable virtualisation in its firmware (or nested virtualisation below it) and load kvm_intel or \
+         kvm_amd, or accept slow emulation with spec.microVM.emulation: Allow of the SandboxRuntime"
+    )]
+    Kvm(std::io::Error),
     /// There is no user for it.
     #[error("can't take a user for a virtual machine in {folder}: {0}", folder = uid::FOLDER)]
     User(std::io::Error),
@@ -82,7 +88,9 @@ impl Machine {
         let (qmp, qmp_there) = pair()?;
         let (serial, serial_there) = pair()?;
         let kvm = match config.acceleration {
-            Acceleration::Kvm => Some(OwnedFd::from(std::fs::File::options().read(true).write(true).open("/dev/kvm")?)),
+            Acceleration::Kvm => {
+                Some(OwnedFd::from(std::fs::File::options().read(true).write(true).open("/dev/kvm").map_err(StartError::Kvm)?))
+            }
             Acceleration::Tcg => None,
         };
         let shape = Shape {
@@ -125,6 +133,17 @@ impl Machine {
     /// Ends it at once; idempotent.
     pub fn kill(&self) {
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL); // ESRCH: it has ended
+    }
+
+    /// What ends it at once, wherever it is called.
+    ///
+    /// # Errors
+    /// If no descriptor is left.
+    pub fn killer(&self) -> std::io::Result<impl FnOnce() + Send + 'static> {
+        let pidfd = self.pidfd.try_clone()?;
+        Ok(move || {
+            let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL); // ESRCH: it has ended
+        })
     }
 
     /// Waits for its end; says how it ended.

@@ -23,6 +23,13 @@ pub struct Mount {
     pub options: Vec<String>,
 }
 
+impl Mount {
+    /// The container may only read it.
+    pub fn is_read_only(&self) -> bool {
+        self.options.iter().any(|option| option == "ro")
+    }
+}
+
 /// How a mount comes into the guest.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Planned {

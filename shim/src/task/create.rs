@@ -135,11 +135,12 @@ impl Pod {
         };
         // Docker plugs the network in later: its figures are missing then.
         let network = spec.network().and_then(|path| std::fs::File::open(path).ok()).map(Into::into);
-        let booted = Sandbox::boot(config, words, network, place).await.and_then(|(sandbox, happenings)| {
+        let booted = Sandbox::boot(config, words, network, place).await.and_then(|(mut sandbox, happenings)| {
             for pid in [sandbox.machine.supervisor, sandbox.machine.pid] {
                 let late = places.iter().filter(|place| place.late);
                 cgroup::join(late, pid).context("can't put QEMU into the pod's cgroup")?;
             }
+            sandbox.places.clone_from(&places);
             Ok((sandbox, happenings))
         });
         let (sandbox, happenings) = match booted {

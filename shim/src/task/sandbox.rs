@@ -8,14 +8,17 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use freehold_guest_api::limits::{FILES_PORT, MAX_FILE_VOLUMES};
 use freehold_guest_api::message::{Call, Configure, Disk, Empty, Happening, Rootfs};
 use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::agent::Agent;
+use crate::cgroup::Place;
 use crate::config::{Bundle, Config};
+use crate::files;
 use crate::machine::process::Machine;
-use crate::machine::{disks, memory};
+use crate::machine::{disks, memory, port};
 use crate::rootfs::{layers, scratch, shape};
 use crate::volumes::Volumes;
 
@@ -41,6 +44,8 @@ pub struct Sandbox {
     pub config: Config,
     /// Volumes.
     pub volumes: tokio::sync::Mutex<Volumes>,
+    /// The pod's cgroups, which whatever runs for it joins.
+    pub places: Vec<Place>,
     plugged: tokio::sync::Mutex<Plugged>,
     limits: Mutex<HashMap<String, u64>>,
     oom_score: AtomicI32,
@@ -73,7 +78,10 @@ impl Sandbox {
             ready = agent.configure(configure, BOOT_TIME) => if let Err(error) = ready {
                 match tokio::time::timeout(END_TIME, machine.wait()).await {
                     Ok(how) => bail!("the virtual machine ended while booting: {}", last_words(&how, &machine.console.tail())),
-                    Err(_) => bail!("the virtual machine did not become ready: {error}; its last words: {}", machine.console.tail()),
+                    Err(_) => bail!(
+                        "the virtual machine did not become ready: {error}; the node may be overloaded, or its KVM hang; its last words: {}",
+                        machine.console.tail()
+                    ),
                 }
             },
         }
@@ -82,6 +90,7 @@ impl Sandbox {
             agent,
             config,
             volumes: tokio::sync::Mutex::default(),
+            places: Vec::new(),
             plugged: tokio::sync::Mutex::default(),
             limits: Mutex::default(),
             oom_score: AtomicI32::new(i32::MIN),
@@ -150,6 +159,28 @@ impl Sandbox {
         let disk = disks::plug(&self.machine.qmp, lun, device, writable).await?;
         plugged.used.insert(lun);
         Ok(disk)
+    }
+
+    /// Has a volume with files served to the guest; says whether it is one file. A server that ends takes the machine with it: its
+    /// containers would go on without what they have written to.
+    ///
+    /// # Errors
+    /// If it can't be opened, served or plugged.
+    pub async fn files(&self, volume: &str, path: &Path, writable: bool) -> anyhow::Result<bool> {
+        let opened = files::open(path, writable)?;
+        let is_file = opened.is_file;
+        let (server, socket) = files::start(&Bundle(self.config.bundle.clone()), &self.places, opened).await?;
+        let id = format!("files-{volume}");
+        let plugged = port::plug(&self.machine.qmp, &id, &format!("{FILES_PORT}{volume}"), socket).await;
+        plugged.with_context(|| format!("a pod may have {MAX_FILE_VOLUMES} volumes with files"))?;
+        let (kill, path) = (self.machine.killer()?, path.to_owned());
+        tokio::spawn(async move {
+            if let Some(how) = files::end(server).await {
+                tracing::warn!(volume = %path.display(), "a file server ended, and with it the machine: {how}");
+            }
+            kill();
+        });
+        Ok(is_file)
     }
 
     /// Takes away a writable disk that the guest has let go.

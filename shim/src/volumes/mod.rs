@@ -2,8 +2,8 @@
 //!
 //! Files and small trees are copied; trees are copied again when the kubelet swaps `..data`. An emptyDir is a disk whose
 //! file lies in the emptyDir's own folder on the host, where the kubelet's limits and eviction see it and its removal
-//! takes it along; one in memory is a tmpfs of the guest. A
-//! block volume is a disk. Whatever else a container wants mounted is refused by name.
+//! takes it along; one in memory is a tmpfs of the guest. A block volume is a disk. Other files of the node are asked for by
+//! FUSE ([`crate::files`]). Whatever else a container wants mounted is refused by name.
 
 pub mod block;
 mod source;
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use freehold_guest_api::limits::MAX_CHUNK;
-use freehold_guest_api::message::{AddVolume, Answer, Call, Empty, GetFile, Medium, Mount, Tmpfs};
+use freehold_guest_api::message::{AddVolume, Answer, Call, Empty, Files, GetFile, Medium, Mount, Tmpfs};
 
 pub use source::Owner;
 use source::{EMPTY_DIR, Source, TREES};
@@ -40,6 +40,7 @@ const MODE: u32 = 0o7777;
 #[derive(Debug, Default)]
 pub struct Volumes {
     known: HashMap<PathBuf, String>,
+    tried: usize,
     watches: Vec<tokio::task::JoinHandle<()>>,
 }
 
@@ -127,6 +128,7 @@ async fn one(sandbox: &Sandbox, bind: &SpecMount, owner: &Owner) -> anyhow::Resu
         }
         Source::Tree => mount.volume = copied(sandbox, &path, true).await?,
         Source::EmptyDir => mount.volume = empty_dir(sandbox, &path).await?,
+        Source::Files => mount.volume = files(sandbox, &path, !bind.is_read_only()).await?,
         Source::SubPath { volume } => {
             let volumes = owner.pod.join("volumes");
             let whole = volumes.join(EMPTY_DIR).join(&volume);
@@ -138,7 +140,7 @@ async fn one(sandbox: &Sandbox, bind: &SpecMount, owner: &Owner) -> anyhow::Resu
             } else if TREES.iter().any(|kind| volumes.join(kind).join(&volume).is_dir()) {
                 mount.volume = copied(sandbox, &path, false).await?; // as the kubelet says, a subPath gets no updates
             } else {
-                return Err(refused("it is part of a volume of a kind that virtual machines don't get in this version").into());
+                mount.volume = files(sandbox, &path, !bind.is_read_only()).await?; // the kubelet has resolved and mounted it
             }
         }
     }
@@ -156,7 +158,8 @@ async fn ensure(
     if let Some(id) = volumes.known.get(path) {
         return Ok(id.clone());
     }
-    let id = format!("v{}", volumes.known.len());
+    let id = format!("v{}", volumes.tried); // one that failed may have left a port or disk of this name
+    volumes.tried += 1;
     let watch = make(id.clone()).await?;
     volumes.watches.extend(watch);
     volumes.known.insert(path.to_owned(), id.clone());
@@ -205,6 +208,19 @@ async fn empty_dir(sandbox: &Sandbox, path: &Path) -> anyhow::Result<String> {
             Medium::Ext4(sandbox.writable(path).await?)
         };
         add(&sandbox.agent, &id, &metadata, medium).await?;
+        Ok(None)
+    })
+    .await
+}
+
+/// Files that a container may only read are a volume of their own, which the node itself keeps read-only.
+async fn files(sandbox: &Sandbox, path: &Path, writable: bool) -> anyhow::Result<String> {
+    let key = if writable { path.to_owned() } else { path.join("..read-only") };
+    ensure(sandbox, &key, async |id| {
+        let is_file = sandbox.files(&id, path, writable).await?;
+        let medium = Some(Medium::Files(Files { is_file }));
+        let add = AddVolume { volume: id, mode: 0, uid: 0, gid: 0, medium };
+        sandbox.agent.command("AddVolume", Call::AddVolume(add)).await?;
         Ok(None)
     })
     .await

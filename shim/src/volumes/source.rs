@@ -22,6 +22,8 @@ pub enum Source {
     },
     /// The pod's /dev/shm.
     Shm,
+    /// Files of the node: a hostPath, or a volume of any other kind as the kubelet or containerd has mounted it.
+    Files,
 }
 
 /// Which pod it is.
@@ -47,11 +49,8 @@ pub fn classify(source: &Path, owner: &Owner) -> Result<Source, &'static str> {
     if let Some(found) = of_sandbox(source, owner) {
         return Ok(found);
     }
-    let outside = "it is a path of the node (hostPath), which virtual machines don't share: use a volume of another kind";
-    if owner.pod.as_os_str().is_empty() {
-        return Err(outside);
-    }
-    let below = source.strip_prefix(&owner.pod).map_err(|_| outside)?;
+    let within = (!owner.pod.as_os_str().is_empty()).then(|| source.strip_prefix(&owner.pod).ok()).flatten();
+    let Some(below) = within else { return of_node(source) };
     let parts: Vec<&str> = below.iter().map(|part| part.to_str().unwrap_or_default()).collect();
     match parts.as_slice() {
         ["etc-hosts"] => Ok(Source::File { write_back: false }),
@@ -59,9 +58,18 @@ pub fn classify(source: &Path, owner: &Owner) -> Result<Source, &'static str> {
         ["volumes", kind, _] if TREES.contains(kind) => Ok(Source::Tree),
         ["volumes", EMPTY_DIR, _] => Ok(Source::EmptyDir),
         ["volume-subpaths", volume, _, _] => Ok(Source::SubPath { volume: (*volume).to_owned() }),
-        ["volumes", ..] => Err("this version carries configMap, secret, projected, downwardAPI and emptyDir volumes into \
-             virtual machines, and no others"),
+        ["volumes", _, _, ..] => Ok(Source::Files),
         _ => Err("it is not known what this folder of the kubelet is"),
+    }
+}
+
+/// A path of the node, which whoever may admit pods has let through: Freehold's own policies let no tenant name one.
+fn of_node(source: &Path) -> Result<Source, &'static str> {
+    let first = source.iter().nth(1).and_then(|part| part.to_str()).unwrap_or_default();
+    match first {
+        "" => Err("it is the root of the node"),
+        "proc" | "sys" | "dev" => Err("it is a part of the node's kernel (hostPath); a virtual machine has a kernel of its own"),
+        _ => Ok(Source::Files),
     }
 }
 
@@ -119,15 +127,20 @@ mod tests {
             ("/var/lib/kubelet/pods/u/volume-subpaths/conf/main/0", Some(Source::SubPath { volume: "conf".into() })),
             ("/var/lib/containerd/io.containerd.grpc.v1.cri/sandboxes/s/resolv.conf", file(false)),
             ("/run/containerd/io.containerd.grpc.v1.cri/sandboxes/s/shm", Some(Source::Shm)),
-            ("/run/containerd/io.containerd.grpc.v1.cri/sandboxes/other/shm", None),
-            ("/var/lib/kubelet/pods/other/etc-hosts", None),
-            ("/var/lib/kubelet/pods/u/volumes/kubernetes.io~csi/pvc/mount", None),
+            ("/var/lib/kubelet/pods/u/volumes/kubernetes.io~csi/pvc/mount", Some(Source::Files)),
+            ("/var/lib/kubelet/pods/u/volumes/kubernetes.io~local-volume/pv", Some(Source::Files)),
+            ("/var/lib/kubelet/pods/u/volumes", None),
             ("/var/lib/kubelet/pods/u", None),
-            ("/etc/shadow", None),
+            ("/srv/data", Some(Source::Files)),
+            ("/proc/sys", None),
+            ("/sys", None),
+            ("/dev/sda", None),
+            ("/", None),
         ] {
             assert_eq!(classify(Path::new(path), &owner).ok(), expect, "{path}");
         }
-        assert!(classify(Path::new("/etc/hosts"), &Owner::default()).unwrap_err().contains("hostPath"));
+        assert_eq!(classify(Path::new("/srv/data"), &Owner::default()), Ok(Source::Files));
+        assert!(classify(Path::new("/proc"), &Owner::default()).unwrap_err().contains("hostPath"));
     }
 
     #[test]
