@@ -44,12 +44,18 @@ func suiteImages(dir string) error {
 	if err != nil {
 		return err
 	}
+	// Debian's busybox drops variables whose names are none to a shell, such as data-1; upstream's image hands them on, as bash does.
+	shell, err := withPrograms(slices.Clone(busybox), "bash")
+	if err != nil {
+		return err
+	}
+	shell = relinked(shell, "sh", "bash")
 	path := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 	images := map[string]struct {
 		config map[string]any
 		layer  []entry
 	}{
-		"busybox":           {map[string]any{"Cmd": []string{"sh"}, "Env": path}, busybox},
+		"busybox":           {map[string]any{"Cmd": []string{"sh"}, "Env": path}, shell},
 		"agnhost":           {map[string]any{"Entrypoint": []string{"/agnhost"}, "Cmd": []string{"pause"}, "Env": path}, agnhost},
 		"glibc-dns-testing": {map[string]any{"Cmd": []string{"sh"}, "Env": path}, agnhost},
 		"nonroot":           {map[string]any{"Cmd": []string{"sh"}, "Env": path, "User": "1234"}, busybox},
@@ -76,7 +82,7 @@ func suiteImages(dir string) error {
 	return nil
 }
 
-// agnhostLayer is busybox, agnhost, and what specs call in its container: bash, curl and getent with their libraries.
+// agnhostLayer is busybox, agnhost, and what specs call in its container: bash, curl, getent and OpenBSD's nc with their libraries.
 func agnhostLayer(busybox []entry, built string) ([]entry, error) {
 	program, err := os.ReadFile(filepath.Join(built, "agnhost"))
 	if err != nil {
@@ -103,7 +109,16 @@ func agnhostLayer(busybox []entry, built string) ([]entry, error) {
 		}
 		layer = append(layer, entry{name: name, mode: 0o644, data: text})
 	}
-	return withPrograms(layer, "bash", "curl", "getent")
+	if layer, err = withPrograms(layer, "bash", "curl", "getent", "nc.openbsd"); err != nil {
+		return nil, err
+	}
+	return relinked(layer, "nc", "nc.openbsd"), nil
+}
+
+// relinked lets a name of the layer lead to another program than busybox.
+func relinked(layer []entry, name, program string) []entry {
+	layer = slices.DeleteFunc(layer, func(e entry) bool { return e.name == "bin/"+name })
+	return append(layer, entry{name: "bin/" + name, link: program, mode: 0o777})
 }
 
 // withPrograms adds programs of this machine with the libraries that their loader finds.
@@ -130,7 +145,7 @@ func withPrograms(layer []entry, names ...string) ([]entry, error) {
 	for _, name := range names {
 		source, err := exec.LookPath(name)
 		if err != nil {
-			return nil, fmt.Errorf("%w (install the Debian packages bash, curl and libc-bin)", err)
+			return nil, fmt.Errorf("%w (install the Debian packages bash, curl, libc-bin and netcat-openbsd)", err)
 		}
 		target := "bin/" + name
 		layer = slices.DeleteFunc(layer, func(e entry) bool { return e.name == target })
