@@ -3,6 +3,7 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::Signal;
@@ -19,6 +20,9 @@ use crate::confine::uid;
 
 /// Most virtual CPUs of a machine: the guest kernel's NR_CPUS.
 const MAX_CPUS: usize = 16;
+
+/// Time for QEMU's end to be seen after the connection to it or to its guest was lost.
+pub const END_TIME: Duration = Duration::from_millis(500);
 
 /// Why there is no machine.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +50,16 @@ pub enum StartError {
         /// The end of console and messages.
         console: String,
     },
+    /// QEMU ended at once.
+    #[error("the virtual machine ended while starting: {0}")]
+    Ended(String),
+}
+
+/// How a machine ended and what it said. Nobody but the kernel kills a booting one, and it does so for memory.
+pub fn last_words(how: &str, console: &str) -> String {
+    let hint = "; is the pod's memory limit too small? RuntimeClass.overhead must cover the machine itself";
+    let hint = if how.ends_with("signal 9") { hint } else { "" };
+    format!("{how}{hint}; its last words: {console}")
 }
 
 /// A running QEMU; dropping it ends the process.
@@ -121,6 +135,11 @@ impl Machine {
         let qmp = match Qmp::connect(qmp).await {
             Ok(qmp) => qmp,
             Err(cause) => {
+                let mut ended = confined.ended;
+                let how = tokio::time::timeout(END_TIME, ended.wait_for(Option::is_some)).await;
+                if let Ok(Ok(how)) = how {
+                    return Err(StartError::Ended(last_words(how.as_deref().unwrap_or_default(), &console.tail())));
+                }
                 let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
                 tokio::task::yield_now().await; // lets the readers take what lies in the pipes
                 return Err(StartError::Qmp { cause, console: console.tail() });
@@ -168,4 +187,15 @@ fn pair() -> std::io::Result<(UnixStream, OwnedFd)> {
     let ours = std::os::unix::net::UnixStream::from(ours);
     ours.set_nonblocking(true)?;
     Ok((UnixStream::from_std(ours)?, theirs))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_killed_machine_hints_at_its_memory() {
+        assert!(last_words("killed by signal 9", "x").contains("RuntimeClass.overhead"));
+        assert_eq!(last_words("exit status: 1", "x"), "exit status: 1; its last words: x");
+    }
 }

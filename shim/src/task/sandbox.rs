@@ -17,15 +17,13 @@ use crate::agent::Agent;
 use crate::cgroup::Place;
 use crate::config::{Bundle, Config};
 use crate::files;
-use crate::machine::process::Machine;
+use crate::machine::process::{END_TIME, Machine, last_words};
 use crate::machine::{disks, memory, port};
 use crate::rootfs::{layers, scratch, shape};
 use crate::volumes::Volumes;
 
 /// Time for a machine to boot, under emulation on a busy node.
 const BOOT_TIME: Duration = Duration::from_secs(60);
-/// Time for QEMU's end to be seen after the connection to its guest was lost.
-const END_TIME: Duration = Duration::from_millis(500);
 /// Time for the guest to write its disks and power off.
 const OFF_TIME: Duration = Duration::from_secs(2);
 /// Time for memory to be plugged; a container starts without the rest.
@@ -173,10 +171,11 @@ impl Sandbox {
         let id = format!("files-{volume}");
         let plugged = port::plug(&self.machine.qmp, &id, &format!("{FILES_PORT}{volume}"), socket).await;
         plugged.with_context(|| format!("a pod may have {MAX_FILE_VOLUMES} volumes with files"))?;
-        let (kill, path) = (self.machine.killer()?, path.to_owned());
+        let (kill, console, path) = (self.machine.killer()?, self.machine.console.clone(), path.to_owned());
         tokio::spawn(async move {
             if let Some(how) = files::end(server).await {
-                tracing::warn!(volume = %path.display(), "a file server ended, and with it the machine: {how}");
+                // It becomes the message of the containers' status.
+                console.push(format!("\nthe server of the files of {} ended: {how}\n", path.display()).as_bytes());
             }
             kill();
         });
@@ -241,13 +240,6 @@ impl Sandbox {
     }
 }
 
-/// How a machine ended and what it said. Nobody but the kernel kills a booting one, and it does so for memory.
-fn last_words(how: &str, console: &str) -> String {
-    let hint = "; is the pod's memory limit too small? RuntimeClass.overhead must cover the machine itself";
-    let hint = if how.ends_with("signal 9") { hint } else { "" };
-    format!("{how}{hint}; its last words: {console}")
-}
-
 impl Plugged {
     fn free(&self) -> anyhow::Result<u32> {
         let free = (0..disks::MAX_LUNS).find(|lun| !self.used.contains(lun));
@@ -258,12 +250,6 @@ impl Plugged {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_killed_machine_hints_at_its_memory() {
-        assert!(last_words("killed by signal 9", "x").contains("RuntimeClass.overhead"));
-        assert_eq!(last_words("exit status: 1", "x"), "exit status: 1; its last words: x");
-    }
 
     #[test]
     fn the_lowest_free_disk_is_taken() {
