@@ -15,7 +15,6 @@ const RUNC: &str = "runc";
 
 /// Why specs fail that fail, as far as it was looked into: a part of the name, and the reason.
 const KNOWN: &[(&str, &str)] = &[
-    ("node-pod communication: udp", "upstream's image has OpenBSD's nc, our copy of it busybox's, which has no -u"),
     ("should be consumable via the environment [", "the shell of Debian's busybox drops variables with a dash in their name"),
     ("PrivilegedPod should enable privileged commands", "the kernel of the machine on which this ran has no dummy links"),
 ];

@@ -70,7 +70,7 @@ func (c cluster) makeRoot(p plan) error {
 			return err
 		}
 	}
-	if err := os.Chmod(in("tmp"), 0o1777); err != nil {
+	if err := os.Chmod(in("tmp"), 0o777|os.ModeSticky); err != nil {
 		return err
 	}
 	if err := bind("/dev", in("dev"), syscall.MS_REC); err != nil {

@@ -44,18 +44,12 @@ func suiteImages(dir string) error {
 	if err != nil {
 		return err
 	}
-	// Debian's busybox drops variables whose names are none to a shell, such as data-1; upstream's image hands them on, as bash does.
-	shell, err := withPrograms(slices.Clone(busybox), "bash")
-	if err != nil {
-		return err
-	}
-	shell = relinked(shell, "sh", "bash")
 	path := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 	images := map[string]struct {
 		config map[string]any
 		layer  []entry
 	}{
-		"busybox":           {map[string]any{"Cmd": []string{"sh"}, "Env": path}, shell},
+		"busybox":           {map[string]any{"Cmd": []string{"sh"}, "Env": path}, busybox},
 		"agnhost":           {map[string]any{"Entrypoint": []string{"/agnhost"}, "Cmd": []string{"pause"}, "Env": path}, agnhost},
 		"glibc-dns-testing": {map[string]any{"Cmd": []string{"sh"}, "Env": path}, agnhost},
 		"nonroot":           {map[string]any{"Cmd": []string{"sh"}, "Env": path, "User": "1234"}, busybox},
@@ -112,7 +106,8 @@ func agnhostLayer(busybox []entry, built string) ([]entry, error) {
 	if layer, err = withPrograms(layer, "bash", "curl", "getent", "nc.openbsd"); err != nil {
 		return nil, err
 	}
-	return relinked(layer, "nc", "nc.openbsd"), nil
+	// The shell of Debian's busybox takes its own nc before any on PATH.
+	return relinked(relinked(layer, "nc", "nc.openbsd"), "sh", "bash"), nil
 }
 
 // relinked lets a name of the layer lead to another program than busybox.
