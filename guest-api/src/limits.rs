@@ -6,7 +6,7 @@ pub const VERSION: u32 = 1;
 /// Name of the virtio-serial port; the agent finds it as `/sys/class/virtio-ports/*/name`.
 pub const PORT_NAME: &str = "dev.freehold.agent";
 
-/// Begin of the names of ports of volumes with files; the volume's id follows. FUSE's own messages are on such a port.
+/// Begin of the names of ports of volumes with files, before the id of the volume. What is on such a port are the messages of FUSE.
 pub const FILES_PORT: &str = "dev.freehold.files.";
 
 /// Volumes with files of one pod: each has a port of its own, whose ring takes 512 KiB of the guest's memory.

@@ -135,10 +135,8 @@ impl Machine {
         let qmp = match Qmp::connect(qmp).await {
             Ok(qmp) => qmp,
             Err(cause) => {
-                let mut ended = confined.ended;
-                let how = tokio::time::timeout(END_TIME, ended.wait_for(Option::is_some)).await;
-                if let Ok(Ok(how)) = how {
-                    return Err(StartError::Ended(last_words(how.as_deref().unwrap_or_default(), &console.tail())));
+                if let Ok(how) = tokio::time::timeout(END_TIME, end_of(confined.ended)).await {
+                    return Err(StartError::Ended(last_words(&how, &console.tail())));
                 }
                 let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
                 tokio::task::yield_now().await; // lets the readers take what lies in the pipes
@@ -167,17 +165,20 @@ impl Machine {
 
     /// Waits for its end; says how it ended.
     pub async fn wait(&self) -> String {
-        let mut ended = self.ended.clone();
-        match ended.wait_for(Option::is_some).await {
-            Ok(value) => value.clone().unwrap_or_default(),
-            Err(_) => "its watcher ended".into(),
-        }
+        end_of(self.ended.clone()).await
     }
 }
 
 impl Drop for Machine {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+async fn end_of(mut ended: watch::Receiver<Option<String>>) -> String {
+    match ended.wait_for(Option::is_some).await {
+        Ok(value) => value.clone().unwrap_or_default(),
+        Err(_) => "its watcher ended".into(),
     }
 }
 
