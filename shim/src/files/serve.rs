@@ -233,7 +233,11 @@ fn serve(root: OwnedFd, socket: UnixStream) -> anyhow::Result<()> {
                 })
             })
             .collect();
-        let results = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| bail!("a thread panicked")));
-        results.fold(Ok(()), |first: anyhow::Result<()>, next| first.and(next))
+        let mut all = Ok(());
+        for thread in threads {
+            let result = thread.join().unwrap_or_else(|_| bail!("a thread panicked"));
+            all = all.and(result); // each is waited for
+        }
+        all
     })
 }
