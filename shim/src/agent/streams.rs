@@ -1,12 +1,12 @@
 //! Byte streams on the agent's port. A receiver grants credit for what it has handed on; a sender sends within credit.
 //! Both sides begin with [`WINDOW`] bytes of credit.
 
-use std::collections::HashMap;
-use std::sync::Mutex;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
 
 use freehold_guest_api::frame::{self, Frame, Kind};
 use freehold_guest_api::limits::{MAX_PAYLOAD, MAX_STREAMS, WINDOW};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 /// Streams by number.
 #[derive(Debug)]
@@ -18,9 +18,41 @@ pub struct Streams {
 #[derive(Debug)]
 enum Open {
     /// The guest sends.
-    Incoming { chunks: mpsc::UnboundedSender<Vec<u8>>, allowed: usize },
+    Incoming { filler: Filler, allowed: usize },
     /// The guest receives.
     Outgoing { credit: watch::Sender<Credit> },
+}
+
+/// What the guest has sent and nobody has taken yet: one buffer, however small the pieces were. A piece of one byte that is kept
+/// by itself costs some sixty.
+#[derive(Debug, Default)]
+struct Waiting {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    bytes: VecDeque<u8>,
+    ended: bool,
+    nobody_reads: bool,
+}
+
+impl Waiting {
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.lock().expect("nothing panics under this lock"));
+        self.changed.notify_one();
+    }
+}
+
+/// The guest's side of it: with it ends the stream.
+#[derive(Debug)]
+struct Filler(Arc<Waiting>);
+
+impl Drop for Filler {
+    fn drop(&mut self) {
+        self.0.change(|state| state.ended = true);
+    }
 }
 
 /// Bytes that may be sent in all, and whether anybody reads.
@@ -38,9 +70,9 @@ impl Streams {
 
     /// Expects bytes from the guest. What waits in the receiver is bounded by the credit given.
     pub fn receive(&self, stream: u32) -> Option<Incoming> {
-        let (chunks, receiver) = mpsc::unbounded_channel();
-        self.insert(stream, Open::Incoming { chunks, allowed: WINDOW })?;
-        Some(Incoming { stream, chunks: receiver, outgoing: self.outgoing.clone() })
+        let waiting = Arc::new(Waiting::default());
+        self.insert(stream, Open::Incoming { filler: Filler(waiting.clone()), allowed: WINDOW })?;
+        Some(Incoming { stream, waiting, outgoing: self.outgoing.clone() })
     }
 
     /// Gets ready to send bytes to the guest.
@@ -76,11 +108,16 @@ impl Streams {
     pub fn take(&self, frame: Frame) -> Result<(), String> {
         let mut open = self.open.lock().expect("nothing panics under this lock");
         match (open.get_mut(&frame.stream), frame.kind) {
-            (Some(Open::Incoming { chunks, allowed }), Kind::Data) => {
+            (Some(Open::Incoming { filler, allowed }), Kind::Data) => {
                 *allowed = allowed
                     .checked_sub(frame.payload.len())
                     .ok_or_else(|| format!("the guest sent beyond its credit on stream {}", frame.stream))?;
-                let _ = chunks.send(frame.payload); // nobody listens: dropped, and no credit is given back
+                filler.0.change(|state| {
+                    // Dropped if nobody reads, and no credit is given back.
+                    if !state.nobody_reads {
+                        state.bytes.extend(&frame.payload);
+                    }
+                });
             }
             (Some(Open::Incoming { .. }), Kind::Eof) => drop(open.remove(&frame.stream)),
             (Some(Open::Outgoing { credit }), Kind::Credit) => {
@@ -116,14 +153,30 @@ impl Streams {
 pub struct Incoming {
     /// Its number.
     pub stream: u32,
-    chunks: mpsc::UnboundedReceiver<Vec<u8>>,
+    waiting: Arc<Waiting>,
     outgoing: mpsc::Sender<Vec<u8>>,
 }
 
 impl Incoming {
-    /// The next bytes; `None` at the end. Grant credit once they are handed on.
+    /// The next bytes, at most [`MAX_PAYLOAD`]; `None` at the end. Grant credit once they are handed on.
     pub async fn next(&mut self) -> Option<Vec<u8>> {
-        self.chunks.recv().await
+        loop {
+            {
+                let mut state = self.waiting.state.lock().expect("nothing panics under this lock");
+                if !state.bytes.is_empty() {
+                    let n = state.bytes.len().min(MAX_PAYLOAD);
+                    let next = state.bytes.drain(..n).collect();
+                    if state.bytes.is_empty() {
+                        state.bytes = VecDeque::new(); // most streams rest most of the time
+                    }
+                    return Some(next);
+                }
+                if state.ended {
+                    return None;
+                }
+            }
+            self.waiting.changed.notified().await; // keeps one call that came meanwhile
+        }
     }
 
     /// Tells the guest that nobody reads.
@@ -131,6 +184,15 @@ impl Incoming {
         let mut out = Vec::new();
         frame::encode(&mut out, self.stream, Kind::Reset, 0, &[]);
         let _ = self.outgoing.send(out).await;
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        self.waiting.change(|state| {
+            state.nobody_reads = true;
+            state.bytes = VecDeque::new();
+        });
     }
 }
 
@@ -195,6 +257,41 @@ mod tests {
         streams.grant(3, MAX_PAYLOAD).await;
         assert!(sent.recv().await.is_some());
         streams.take(data(3, 1)).unwrap();
+    }
+
+    /// Bytes of memory that wait in the shim for a stream's reader.
+    fn kept(incoming: &Incoming) -> usize {
+        incoming.waiting.state.lock().unwrap().bytes.capacity()
+    }
+
+    #[tokio::test]
+    async fn output_in_pieces_of_one_byte_costs_no_more_than_in_large_ones() {
+        let (out, _sent) = mpsc::channel(8);
+        let streams = Streams::new(out);
+        let mut incoming = streams.receive(3).unwrap();
+        for _ in 0..WINDOW {
+            streams.take(data(3, 1)).unwrap();
+        }
+        assert!(kept(&incoming) <= 2 * WINDOW, "{} bytes are kept for {WINDOW}", kept(&incoming));
+        for _ in 0..WINDOW / MAX_PAYLOAD {
+            assert_eq!(incoming.next().await.unwrap().len(), MAX_PAYLOAD);
+        }
+        assert_eq!(kept(&incoming), 0);
+    }
+
+    #[tokio::test]
+    async fn what_came_before_the_end_is_read_and_then_the_end() {
+        let (out, _sent) = mpsc::channel(8);
+        let streams = Streams::new(out);
+        let mut incoming = streams.receive(3).unwrap();
+        streams.take(data(3, 2)).unwrap();
+        streams.take(Frame { stream: 3, kind: Kind::Eof, flags: 0, payload: Vec::new() }).unwrap();
+        assert_eq!(incoming.next().await.unwrap(), [7, 7]);
+        assert_eq!(incoming.next().await, None);
+        let mut lost = streams.receive(4).unwrap();
+        let waiting = tokio::spawn(async move { lost.next().await });
+        streams.close();
+        assert_eq!(waiting.await.unwrap(), None);
     }
 
     #[tokio::test]
