@@ -184,6 +184,9 @@ fn base_chains() -> BTreeMap<String, Chain> {
         let foreign = Match::Foreign { interfaces: "links".to_owned(), family, sources: named("known", family) };
         gate.push(rule(vec![foreign], Verdict::Drop, "a pod with an address that is not a pod's"));
     }
+    // Where each pod has a link of its own this ends spoofing; behind one bridge all pods' addresses lead to the same link.
+    let astray = Match::Astray { interfaces: "links".to_owned() };
+    gate.push(rule(vec![astray], Verdict::Drop, "a pod with another pod's address"));
     for family in Family::ALL {
         for end in [End::Source, End::Destination] {
             for set in ["known", "ranges"] {

@@ -80,6 +80,7 @@ fn holds(table: &Table, condition: &Match, flow: &Flow) -> bool {
         // A flow here is the first packet of a tracked connection that came by no link and is no error.
         Match::Stray(..)
         | Match::Foreign { .. }
+        | Match::Astray { .. }
         | Match::NeighbourDiscovery
         | Match::IcmpError
         | Match::Reply
@@ -97,6 +98,7 @@ pub fn dangling(table: &Table) -> Vec<String> {
                     vec![set.clone()]
                 }
                 Match::Foreign { interfaces, sources, .. } => vec![interfaces.clone(), sources.clone()],
+                Match::Astray { interfaces } => vec![interfaces.clone()],
                 _ => Vec::new(),
             })
             .collect::<Vec<_>>()

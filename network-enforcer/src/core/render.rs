@@ -150,6 +150,7 @@ fn condition(condition: &Match) -> String {
         Match::Foreign { interfaces, family, sources } => {
             format!("iifname @{interfaces} {} != @{sources}", header(End::Source, *family))
         }
+        Match::Astray { interfaces } => format!("iifname @{interfaces} fib saddr . iif oif missing"),
         Match::NeighbourDiscovery => "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }".to_owned(),
         Match::IcmpError => "ct state related meta l4proto { 1, 58 }".to_owned(),
         Match::Reply => "ct direction reply".to_owned(),

@@ -123,6 +123,11 @@ pub enum Match {
         /// The set of sources that may come in there.
         sources: String,
     },
+    /// The packet came in by an interface of the set, and answers to its source would leave by another one.
+    Astray {
+        /// The set of interfaces.
+        interfaces: String,
+    },
     /// IPv6 neighbour discovery, without which no IPv6 works; it has no connection.
     NeighbourDiscovery,
     /// An ICMP error about a connection.
