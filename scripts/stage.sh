@@ -42,7 +42,7 @@ stage_install() { # further helm arguments…
   tag=$(sed -n 's/.*"operator": *"[^"]*:\([^":]*\)".*/\1/p' "$images/images.json")
   "$helm" --kubeconfig "$work/admin.kubeconfig" install freehold charts/freehold --namespace default \
     --set image.tag="$tag" --set image.pullPolicy=Never --set installer.restartCommand=restart-containerd \
-    --set runtime.emulation=Allow --set networkEnforcer.mode=Always "$@" >"$work/helm.log" 2>&1 ||
+    --set runtime.emulation=Allow "$@" >"$work/helm.log" 2>&1 ||
     { echo "the chart could not be installed:" >&2; tail -n 20 "$work/helm.log" >&2; return 1; }
 }
 

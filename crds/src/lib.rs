@@ -10,6 +10,7 @@
 mod boundary;
 mod choice;
 mod network;
+mod node_network;
 mod node_runtime;
 mod sandbox_runtime;
 mod tenant;
@@ -20,6 +21,7 @@ mod tenant_rules;
 pub use boundary::*;
 pub use choice::*;
 pub use network::*;
+pub use node_network::*;
 pub use node_runtime::*;
 pub use sandbox_runtime::*;
 pub use tenant::*;
@@ -57,7 +59,7 @@ pub type Quantities = BTreeMap<String, Quantity>;
 
 /// All definitions, in the order in which they are written to the chart.
 pub fn definitions() -> Vec<CustomResourceDefinition> {
-    vec![Boundary::crd(), NodeRuntime::crd(), SandboxRuntime::crd(), Tenant::crd(), TenantClass::crd()]
+    vec![Boundary::crd(), NodeNetwork::crd(), NodeRuntime::crd(), SandboxRuntime::crd(), Tenant::crd(), TenantClass::crd()]
 }
 
 /// Bounded quantities; the API server reads them again when the ResourceQuota is written.
@@ -96,7 +98,7 @@ mod tests {
     #[test]
     fn every_definition_is_ours_short_and_bounded_by_rules() {
         let short: Vec<_> = definitions().iter().flat_map(|crd| crd.spec.names.short_names.clone().unwrap()).collect();
-        assert_eq!(short, ["bnd", "ndr", "sbr", "fht", "fhc"]);
+        assert_eq!(short, ["bnd", "ndn", "ndr", "sbr", "fht", "fhc"]);
         for crd in definitions() {
             assert_eq!(crd.spec.group, GROUP);
             assert_eq!(crd.spec.names.categories.as_deref(), Some(&["freehold".to_owned()][..]));

@@ -3,18 +3,21 @@
 //! The table stays when the program ends: a restart opens nothing and ends no connection. It goes with `remove`, and when
 //! the DaemonSet itself is gone.
 
+use std::net::IpAddr;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
+use freehold_crds::{Judged, ProbeResult, probing};
 use freehold_network_enforcer::core::compile::compile;
 use freehold_network_enforcer::core::table::{TABLE, Table};
 use freehold_network_enforcer::core::{delta, render};
 use freehold_network_enforcer::metrics::Metrics;
 use freehold_network_enforcer::nft::{Nft, NftError};
 use freehold_network_enforcer::watch::{Cache, Own};
-use freehold_network_enforcer::{bridges, convert, links};
+use freehold_network_enforcer::{bridges, convert, judged, links, probe};
 use freehold_serve::{connections, health, logging, stop};
 use kube::Client;
 
@@ -22,6 +25,8 @@ use kube::Client;
 const PAUSE: Duration = Duration::from_millis(50);
 /// Time between looks at whether the table is still there: whoever flushes all rules of a node takes it away.
 const RECHECK: Duration = Duration::from_secs(5);
+/// Where a container leaves its last words.
+const TERMINATION_LOG: &str = "/dev/termination-log";
 /// Time to learn that the DaemonSet is gone; short, because a replacement of this pod waits for it.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -40,24 +45,62 @@ struct Arguments {
     /// Namespace and name of the DaemonSet this runs for: when it is gone, so is the table.
     #[arg(long)]
     daemon_set: Option<String>,
+    /// Always: everybody's traffic is judged. Auto: as the node's NodeNetwork says.
+    #[arg(long, value_enum, ignore_case = true, default_value = "always")]
+    mode: Mode,
     #[command(subcommand)]
     command: Option<Subcommands>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Mode {
+    Always,
+    Auto,
 }
 
 #[derive(Debug, Subcommand)]
 enum Subcommands {
     /// Remove the table and end.
     Remove,
+    /// Answer a probe of the node's NetworkPolicies.
+    ProbeAnswer,
+    /// Ask the pod at these addresses; 0: policies held, 3: a closed port answered, 5: but not that
+    /// which the network enforcer closes, 4: nothing can be said.
+    ProbeAsk {
+        /// Its addresses, one a family.
+        #[arg(value_delimiter = ',', required = true)]
+        addresses: Vec<IpAddr>,
+    },
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> anyhow::Result<ExitCode> {
     logging::init()?;
     let arguments = Arguments::parse();
     let nft = Nft { command: arguments.nft.clone() };
-    if matches!(arguments.command, Some(Subcommands::Remove)) {
-        return nft.apply(&render::remove()).await.context("the table could not be removed");
+    let done = |()| ExitCode::SUCCESS;
+    match &arguments.command {
+        Some(Subcommands::Remove) => nft.apply(&render::remove()).await.context("the table could not be removed").map(done),
+        Some(Subcommands::ProbeAnswer) => probe::answer().await.map(done),
+        Some(Subcommands::ProbeAsk { addresses }) => ask(addresses).await,
+        None => serve(&arguments, &nft).await.map(done),
     }
+}
+
+/// Asks, and says what came of it where the kubelet reads it.
+async fn ask(addresses: &[IpAddr]) -> anyhow::Result<ExitCode> {
+    let (found, evidence) = probe::ask(addresses).await;
+    tokio::fs::write(TERMINATION_LOG, &evidence).await.with_context(|| format!("could not write {TERMINATION_LOG}"))?;
+    Ok(ExitCode::from(match (found.result, found.enforcer_seen) {
+        (ProbeResult::Held, _) => probing::EXIT_HELD,
+        (ProbeResult::Ignored, false) => probing::EXIT_IGNORED,
+        (ProbeResult::Ignored, true) => probing::EXIT_IGNORED_BUT_OURS,
+        (ProbeResult::NoAnswer, _) => probing::EXIT_NO_ANSWER,
+    }))
+}
+
+/// Watches and enforces until a stop.
+async fn serve(arguments: &Arguments, nft: &Nft) -> anyhow::Result<()> {
     if arguments.node_name.is_empty() {
         bail!("this node's name is not known; set NODE_NAME or --node-name");
     }
@@ -73,15 +116,16 @@ async fn main() -> anyhow::Result<()> {
     let named = arguments.daemon_set.as_deref().and_then(|text| text.split_once('/'));
     let own = named.map(|(namespace, name)| Own::follow(&client, namespace, name));
     let work = async {
-        let (cache, mut watches) = Cache::start(&client).await.context("the first lists did not come")?;
+        let asked = (arguments.mode == Mode::Auto).then_some(arguments.node_name.as_str());
+        let (cache, mut watches) = Cache::start(&client, asked).await.context("the first lists did not come")?;
         tokio::select! {
-            outcome = enforce(&arguments, &nft, &cache, &metrics, &readiness) => outcome,
+            outcome = enforce(arguments, nft, &cache, &metrics, &readiness) => outcome,
             ended = watches.join_next() => bail!("a watch ended: {ended:?}"),
         }
     };
     tokio::select! {
         outcome = work => outcome?,
-        () = stop.wait() => farewell(&nft, own.as_ref()).await,
+        () = stop.wait() => farewell(nft, own.as_ref()).await,
     }
     server.await.context("the health server ended badly")
 }
@@ -94,8 +138,7 @@ async fn enforce(
     metrics: &Metrics,
     readiness: &health::Readiness,
 ) -> anyhow::Result<()> {
-    // What the kernel holds; not known after a start or a failure, and then replaced as a whole.
-    let mut held: Option<Table> = None;
+    let mut held = Held::Unknown;
     loop {
         let objects = cache.objects();
         let node = objects.nodes.iter().find(|node| node.metadata.name.as_deref() == Some(&arguments.node_name));
@@ -105,10 +148,16 @@ async fn enforce(
         let blind = bridges::blind(&links);
         let view = convert::view(&objects, &arguments.node_name, links);
         metrics.know(view.pods.values().filter(|pod| pod.local).count(), view.policies.len());
-        let wanted = compile(&view);
-        match bring(nft, held.as_ref(), &wanted, metrics).await {
-            Ok(()) => {
-                held = Some(wanted);
+        let said = cache.judged();
+        metrics.judge(said.unwrap_or(Judged::Everybodys));
+        let view = match said {
+            None => Some(view),
+            Some(said) => judged::part(view, said),
+        };
+        let blind = blind.filter(|_| view.is_some());
+        match bring(nft, held, view.as_ref().map(compile), metrics).await {
+            Ok(now) => {
+                held = now;
                 metrics.see(blind.is_some());
                 if let Some(why) = &blind {
                     tracing::error!(why, "pods on one bridge reach each other unseen");
@@ -118,32 +167,46 @@ async fn enforce(
             Err(error) => {
                 tracing::error!(%error, "the table was not brought up to date; what stood there is in force");
                 readiness.set(false);
-                held = None;
+                held = Held::Unknown;
             }
         }
         tokio::time::sleep(PAUSE).await;
-        let wait = if held.is_some() { RECHECK } else { Duration::from_secs(1) };
+        let wait = if matches!(held, Held::Unknown) { Duration::from_secs(1) } else { RECHECK };
         if tokio::time::timeout(wait, cache.changed.notified()).await.is_err()
-            && held.is_some()
+            && matches!(held, Held::Table(_))
             && !nft.has_table(TABLE).await.unwrap_or(false)
         {
             tracing::warn!("the table is gone or was emptied; it is put back");
-            held = None;
+            held = Held::Unknown;
         }
     }
 }
 
-/// From what the kernel holds to what it should hold.
-async fn bring(nft: &Nft, held: Option<&Table>, wanted: &Table, metrics: &Metrics) -> Result<(), NftError> {
-    let (kind, transaction) = match held {
-        None => ("whole", Some(render::replace(wanted))),
-        Some(held) => ("delta", delta::transaction(held, wanted)),
+/// What the kernel holds of ours.
+enum Held {
+    /// Not known, after a start or a failure: it is replaced as a whole.
+    Unknown,
+    /// No table.
+    Nothing,
+    /// This one.
+    Table(Table),
+}
+
+/// From what the kernel holds to what it should hold; what it holds then.
+async fn bring(nft: &Nft, held: Held, wanted: Option<Table>, metrics: &Metrics) -> Result<Held, NftError> {
+    let (kind, transaction) = match (&held, &wanted) {
+        (Held::Nothing, None) => return Ok(Held::Nothing),
+        (_, None) => ("remove", render::remove()),
+        (Held::Table(held), Some(wanted)) => match delta::transaction(held, wanted) {
+            Some(delta) => ("delta", delta),
+            None => return Ok(Held::Table(wanted.clone())),
+        },
+        (_, Some(wanted)) => ("whole", render::replace(wanted)),
     };
-    let Some(transaction) = transaction else { return Ok(()) };
     let outcome = nft.apply(&transaction).await;
     metrics.applied(kind, outcome.is_ok());
     tracing::info!(kind, bytes = transaction.len(), ok = outcome.is_ok(), "transaction");
-    outcome
+    outcome.map(|()| wanted.map_or(Held::Nothing, Held::Table))
 }
 
 /// Removes the table if what this runs for is gone; in doubt it stays, which only closes.

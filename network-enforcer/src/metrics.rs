@@ -1,5 +1,6 @@
 //! Figures of one node. No tenant's name is in them.
 
+use freehold_crds::Judged;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -20,6 +21,7 @@ pub struct Metrics {
     pods: Gauge,
     policies: Gauge,
     blind: Gauge,
+    judged: Gauge,
 }
 
 impl Metrics {
@@ -30,6 +32,8 @@ impl Metrics {
         registry.register("pods", "Pods of this node that are known", metrics.pods.clone());
         registry.register("policies", "NetworkPolicies that are looked at", metrics.policies.clone());
         registry.register("blind", "1 while bridged packets do not pass the table", metrics.blind.clone());
+        let whose = "Whose traffic is judged: 2 everybody's, 1 tenants' only, 0 nobody's";
+        registry.register("judged", whose, metrics.judged.clone());
         (metrics, registry)
     }
 
@@ -43,6 +47,15 @@ impl Metrics {
     pub fn know(&self, pods: usize, policies: usize) {
         self.pods.set(i64::try_from(pods).unwrap_or(i64::MAX));
         self.policies.set(i64::try_from(policies).unwrap_or(i64::MAX));
+    }
+
+    /// Says whose traffic is judged.
+    pub fn judge(&self, judged: Judged) {
+        self.judged.set(match judged {
+            Judged::Everybodys => 2,
+            Judged::Tenants => 1,
+            Judged::Nobodys => 0,
+        });
     }
 
     /// Says whether bridged packets pass the table.

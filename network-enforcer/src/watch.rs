@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::pin::pin;
 use std::sync::Arc;
 
-use freehold_crds::Boundary;
+use freehold_crds::{Boundary, Judged, NodeNetwork};
 use futures::{FutureExt as _, StreamExt as _};
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use crate::convert::Objects;
+use crate::judged;
 
 /// The stores.
 pub struct Cache {
@@ -30,21 +31,25 @@ pub struct Cache {
     boundaries: Store<Boundary>,
     nodes: Store<Node>,
     api_servers: Store<EndpointSlice>,
+    network: Option<Store<NodeNetwork>>,
     /// Rings when something changed.
     pub changed: Arc<Notify>,
 }
 
 impl Cache {
-    /// Starts all watches and waits until each has its first list: before that nothing may be decided.
+    /// Starts all watches and waits until each has its first list: before that nothing may be decided. The NodeNetwork is
+    /// that of `asked`, if a node's is to be heeded.
     ///
     /// # Errors
     /// If a watch ended before that.
-    pub async fn start(client: &Client) -> anyhow::Result<(Self, JoinSet<()>)> {
+    pub async fn start(client: &Client, asked: Option<&str>) -> anyhow::Result<(Self, JoinSet<()>)> {
         let changed = Arc::new(Notify::new());
         let mut watches = JoinSet::new();
         let all = watcher::Config::default;
         let kubernetes = all().labels("kubernetes.io/service-name=kubernetes");
+        let one = |node: &str| all().fields(&format!("metadata.name={node}"));
         let cache = Self {
+            network: asked.map(|node| follow(&mut watches, Api::all(client.clone()), one(node), &changed)),
             pods: follow(&mut watches, Api::all(client.clone()), all(), &changed),
             namespaces: follow(&mut watches, Api::all(client.clone()), all(), &changed),
             policies: follow(&mut watches, Api::all(client.clone()), all(), &changed),
@@ -59,7 +64,16 @@ impl Cache {
         cache.boundaries.wait_until_ready().await?;
         cache.nodes.wait_until_ready().await?;
         cache.api_servers.wait_until_ready().await?;
+        if let Some(network) = &cache.network {
+            network.wait_until_ready().await?;
+        }
         Ok((cache, watches))
+    }
+
+    /// Whose traffic is to be judged, where that is asked at all.
+    pub fn judged(&self) -> Option<Judged> {
+        let network = self.network.as_ref()?.state();
+        Some(judged::said(network.first().map(|network| &**network)))
     }
 
     /// Everything as it is now.

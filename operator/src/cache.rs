@@ -9,7 +9,9 @@ use std::hash::Hash;
 use std::pin::pin;
 use std::sync::Arc;
 
-use freehold_crds::{BOUNDARY_NAME, DEFAULT_CLASS_ANNOTATION, NodeRuntime, SandboxRuntime, TENANT_LABEL, Tenant, TenantClass};
+use freehold_crds::{
+    BOUNDARY_NAME, DEFAULT_CLASS_ANNOTATION, NodeNetwork, NodeRuntime, SandboxRuntime, TENANT_LABEL, Tenant, TenantClass,
+};
 use freehold_policy::namespace_rules::trusted_namespaces;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Namespace, Node};
@@ -38,6 +40,8 @@ pub struct Cache {
     pub sandboxes: Store<SandboxRuntime>,
     /// Every NodeRuntime.
     pub reports: Store<NodeRuntime>,
+    /// Every NodeNetwork.
+    pub networks: Store<NodeNetwork>,
     /// Metadata of every Namespace: one that loses our label must be seen too.
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
     /// Metadata of every Node.
@@ -46,6 +50,8 @@ pub struct Cache {
     pub priorities: Store<PriorityClass>,
     /// What carries our label, by kind.
     pub owned: HashMap<Kind, Store<DynamicObject>>,
+    /// The kind of [`Kind::OPTIONAL`] that the cluster served when this began.
+    pub optional: Option<Kind>,
     /// Tenants to look at.
     pub tenant_wakes: Arc<Wakes>,
     /// SandboxRuntimes to look at.
@@ -71,18 +77,22 @@ impl Cache {
     /// If a watch ended before that.
     pub async fn start(client: &Client) -> anyhow::Result<(Arc<Self>, Watches)> {
         let (tenants, sandboxes, reports) = (Writer::default(), Writer::default(), Writer::default());
-        let classes = Writer::default();
+        let (classes, networks) = (Writer::default(), Writer::default());
         let (namespaces, nodes, priorities) = (Writer::default(), Writer::default(), Writer::default());
-        let owned: Vec<_> = Kind::ALL.map(|kind| (kind, Writer::new(kind.resource()))).into();
+        let optional = served(client).await?;
+        let kinds = Kind::ALL.into_iter().chain(optional);
+        let owned: Vec<_> = kinds.map(|kind| (kind, Writer::new(kind.resource()))).collect();
         let cache = Arc::new(Self {
             tenants: tenants.as_reader(),
             classes: classes.as_reader(),
             sandboxes: sandboxes.as_reader(),
             reports: reports.as_reader(),
+            networks: networks.as_reader(),
             namespaces: namespaces.as_reader(),
             nodes: nodes.as_reader(),
             priorities: priorities.as_reader(),
             owned: owned.iter().map(|(kind, writer)| (*kind, writer.as_reader())).collect(),
+            optional,
             tenant_wakes: Arc::default(),
             sandbox_wakes: Arc::default(),
         });
@@ -102,6 +112,8 @@ impl Cache {
         watches.spawn(follow(cache.clone(), Api::all(client.clone()), all.clone(), (), reports, |_, report: &NodeRuntime| {
             vec![Concern::Sandbox(report.spec.sandbox_runtime_name.clone())]
         }));
+        watches
+            .spawn(follow(cache.clone(), Api::all(client.clone()), all.clone(), (), networks, |_, _: &NodeNetwork| Vec::new()));
         watches.spawn(follow(cache.clone(), Api::all(client.clone()), all.clone(), (), classes, |_, _: &TenantClass| {
             vec![Concern::AllTenants]
         }));
@@ -144,6 +156,7 @@ impl Cache {
         cache.classes.wait_until_ready().await?;
         cache.sandboxes.wait_until_ready().await?;
         cache.reports.wait_until_ready().await?;
+        cache.networks.wait_until_ready().await?;
         cache.namespaces.wait_until_ready().await?;
         cache.nodes.wait_until_ready().await?;
         cache.priorities.wait_until_ready().await?;
@@ -205,6 +218,22 @@ impl Cache {
             Concern::AllSandboxes => self.sandboxes.state().iter().for_each(|one| self.sandbox_wakes.wake(one.name_any())),
         }
     }
+}
+
+/// The first of the optional kinds that the API server knows. One that comes later is written by the next leader.
+async fn served(client: &Client) -> Result<Option<Kind>, kube::Error> {
+    for kind in Kind::OPTIONAL {
+        let resource = kind.resource();
+        let known = match client.list_api_group_resources(&resource.api_version).await {
+            Ok(list) => list.resources.iter().any(|one| one.name == resource.plural),
+            Err(kube::Error::Api(status)) if status.code == 404 => false,
+            Err(error) => return Err(error),
+        };
+        if known {
+            return Ok(Some(kind));
+        }
+    }
+    Ok(None)
 }
 
 /// A Tenant, and those that it named or names as peers: what both agreed to is in force for both. Whose a host is hangs on all.

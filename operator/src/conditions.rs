@@ -89,7 +89,19 @@ pub fn condition(
     generation: Option<i64>,
     now: Timestamp,
 ) -> Condition {
-    let status = if status { "True" } else { "False" };
+    three_valued(before, type_, if status { "True" } else { "False" }, reason, message, generation, now)
+}
+
+/// As [`condition`], for one that may also be Unknown.
+pub fn three_valued(
+    before: &[Condition],
+    type_: &str,
+    status: &str,
+    reason: &str,
+    message: String,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Condition {
     let same = before.iter().find(|condition| condition.type_ == type_ && condition.status == status);
     Condition {
         type_: type_.to_owned(),

@@ -2,7 +2,7 @@
 //!
 //! Input: Tenants, Namespaces that say whose they are, SandboxRuntimes and the NodeRuntimes of the nodes. The API server,
 //! the floor's policies and the webhook act on what is written. [`desired`], and [`conditions`] decide as pure
-//! functions; [`survey`] looks through what exists; [`cache`] watches, [`apply`] writes, [`tenants`] and [`sandboxes`] bring them together, [`leader`] sees to it
+//! functions; [`survey`] looks through what exists; [`cache`] watches, [`apply`] writes, [`tenants`] and [`sandboxes`] bring them together, [`probes`] asks nodes whether NetworkPolicies hold, [`leader`] sees to it
 //! that one process does so at a time.
 //!
 //! Not here yet: a ledger that moves unused shares of a quota.
@@ -15,6 +15,7 @@ pub mod desired;
 mod fixtures;
 pub mod leader;
 pub mod metrics;
+pub mod probes;
 pub mod sandboxes;
 pub mod survey;
 pub mod tenants;

@@ -7,13 +7,15 @@ use anyhow::{Context as _, bail};
 use clap::Parser;
 use freehold_operator::apply::{FIELD_MANAGER, Scribe};
 use freehold_operator::cache::Cache;
+use freehold_operator::desired::probe::Mode;
 use freehold_operator::desired::resolve::NameServers;
 use freehold_operator::leader::Candidate;
 use freehold_operator::metrics::Metrics;
-use freehold_operator::{sandboxes, tenants};
+use freehold_operator::{probes, sandboxes, tenants};
 use freehold_serve::stop::Stop;
 use freehold_serve::{connections, health, logging, stop};
 use futures::StreamExt as _;
+use k8s_openapi::jiff::SignedDuration;
 use kube::runtime::events::Recorder;
 use kube::runtime::{Config, applier};
 
@@ -37,6 +39,18 @@ struct Arguments {
     /// The cluster's domain, below which names of Services are.
     #[arg(long, default_value = "cluster.local")]
     cluster_domain: String,
+    /// When the network enforcer is on: Always, Auto (where a probe found that nothing else enforces) or Off.
+    #[arg(long, value_enum, ignore_case = true, default_value = "off")]
+    network_enforcer: Mode,
+    /// The network enforcer's image, with which nodes are probed; without it none is.
+    #[arg(long, default_value = "")]
+    probe_image: String,
+    /// When a node pulls that image.
+    #[arg(long, default_value = "IfNotPresent")]
+    probe_pull_policy: String,
+    /// Seconds between probes of a node of which is known what it does.
+    #[arg(long, default_value_t = 1800, value_parser = clap::value_parser!(u32).range(60..=86400))]
+    probe_interval_seconds: u32,
 }
 
 #[tokio::main]
@@ -55,6 +69,12 @@ async fn main() -> anyhow::Result<()> {
     let client = kube::Client::try_default().await.context("no way to the API server; set KUBECONFIG or run in a pod")?;
     let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "operator".to_owned());
     let identity = format!("{host}_{}_{}", std::process::id(), k8s_openapi::jiff::Timestamp::now().as_nanosecond());
+    let settings = probes::Settings {
+        mode: arguments.network_enforcer,
+        image: arguments.probe_image,
+        pull_policy: arguments.probe_pull_policy,
+        interval: SignedDuration::from_secs(arguments.probe_interval_seconds.into()),
+    };
     let candidate = Candidate::new(client.clone(), arguments.lease_namespace, identity);
     // One who waits is ready to take over; else a rollout would wait for ever.
     readiness.set(true);
@@ -65,7 +85,7 @@ async fn main() -> anyhow::Result<()> {
             addresses: arguments.name_servers.iter().map(ToString::to_string).collect(),
             domain: arguments.cluster_domain,
         };
-        let outcome = lead(client, metrics.clone(), name_servers, &candidate, &readiness, stop).await;
+        let outcome = lead(client, metrics.clone(), (settings, name_servers), &candidate, &readiness, stop).await;
         metrics.lead(false);
         if outcome.is_ok() {
             candidate.release().await;
@@ -82,7 +102,7 @@ async fn main() -> anyhow::Result<()> {
 async fn lead(
     client: kube::Client,
     metrics: Metrics,
-    name_servers: NameServers,
+    (settings, name_servers): (probes::Settings, NameServers),
     candidate: &Candidate,
     readiness: &health::Readiness,
     mut stop: Stop,
@@ -134,6 +154,7 @@ async fn lead(
                 std::future::ready(())
             }),
         );
+        controllers.spawn(probes::run(client.clone(), cache.clone(), metrics.clone(), settings, stop.clone()));
         let finished = async { while controllers.join_next().await.is_some() {} };
         let mut stopped = stop.clone();
         tokio::select! {

@@ -1,5 +1,6 @@
 //! Figures for operators of a cluster: reconciles, writes, leadership. No tenant's name is in them.
 
+use freehold_crds::ProbeResult;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -22,11 +23,18 @@ struct Write {
     verb: &'static str,
 }
 
+/// Labels of one probe of a node's network.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Probe {
+    result: &'static str,
+}
+
 /// The counters; clones count together.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
     reconciles: Family<Reconcile, Counter>,
     writes: Family<Write, Counter>,
+    probes: Family<Probe, Counter>,
     leading: Gauge,
 }
 
@@ -36,6 +44,7 @@ impl Metrics {
         let (metrics, mut registry) = (Self::default(), Registry::with_prefix("freehold_operator"));
         registry.register("reconciles", "Reconciles by controller and result", metrics.reconciles.clone());
         registry.register("writes", "Writes to the API server by kind and verb; none at rest", metrics.writes.clone());
+        registry.register("network_probes", "Probes of nodes' networks by result", metrics.probes.clone());
         registry.register("leading", "1 while this process leads", metrics.leading.clone());
         (metrics, registry)
     }
@@ -54,6 +63,16 @@ impl Metrics {
     /// Counts a write to something that is not ours alone: a status, a node, a namespace.
     pub fn wrote_to(&self, kind: &str, verb: &'static str) {
         self.writes.get_or_create(&Write { kind: kind.to_owned(), verb }).inc();
+    }
+
+    /// Counts a probe of a node's network.
+    pub fn probed(&self, result: ProbeResult) {
+        let result = match result {
+            ProbeResult::Held => "held",
+            ProbeResult::Ignored => "ignored",
+            ProbeResult::NoAnswer => "no answer",
+        };
+        self.probes.get_or_create(&Probe { result }).inc();
     }
 
     /// Says whether this process leads.

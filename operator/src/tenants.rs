@@ -25,7 +25,7 @@ use crate::cache::Cache;
 use crate::conditions::{self, Findings};
 use crate::desired::namespace::Namespace;
 use crate::desired::resolve;
-use crate::desired::{Kind, Object, budget, declared, heir, hosts, namespace, network, tenant, trust};
+use crate::desired::{Kind, Object, budget, cluster_network, declared, heir, hosts, namespace, network, tenant, trust};
 use crate::survey::{self, Moment, Survey};
 
 /// Keeps a deleted Tenant until its grants are gone.
@@ -142,7 +142,7 @@ pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Act
             findings.beyond.push(namespace.name.clone());
         }
         let network = network::resolve(&tenant, &namespace.name, &wishes);
-        let ground = namespace::ground(&heeded, &namespace.name, &network, has_share);
+        let ground = namespace::ground(&heeded, &namespace.name, &network, has_share, context.cache.optional);
         let pods = PodBoundary { name_server: context.name_servers.for_namespace(&namespace.name, &network), ..pods.clone() };
         let boundary = namespace::boundary(&heeded, namespace, &pods, &network, &siblings, has_share);
         // What a class that is not there would bound is not known.
@@ -171,7 +171,8 @@ pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Act
     let left: HashSet<&String> = findings.terminating.iter().chain(held.iter().map(|(namespace, _)| namespace)).collect();
     for (kind, object) in context.cache.labelled(TENANT_LABEL, &name) {
         let key = (kind, object.namespace(), object.name_any());
-        let left = object.namespace().is_some_and(|namespace| left.contains(&namespace));
+        let left = object.namespace().is_some_and(|namespace| left.contains(&namespace))
+            || (Kind::OPTIONAL.contains(&kind) && left.iter().any(|one| cluster_network::name(one) == object.name_any()));
         if !wanted.contains(&key)
             && !left
             && let Err(error) = context.scribe.remove(kind, &object).await

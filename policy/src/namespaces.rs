@@ -27,7 +27,7 @@ pub const ROAM: &str = "roam";
 pub const OPERATOR: &str = "system:serviceaccount:freehold-system:freehold-operator";
 
 /// Names that no tenant's namespace has, besides all that start with `kube-`: others trust them by name.
-pub const RESERVED_NAMES: &[&str] = &["default", "freehold-system", "freehold-node"];
+pub const RESERVED_NAMES: &[&str] = &["default", "freehold-system", "freehold-node", "freehold-probe"];
 
 /// Labels that are guarded in a tenant's namespace: what admission, scheduling and device claims trust.
 pub const GUARDED_LABELS: &[&str] = &["resource.kubernetes.io/admin-access", "resource.k8s.io/admin-access"];

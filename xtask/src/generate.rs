@@ -67,7 +67,7 @@ mod tests {
     #[test]
     fn each_kind_has_one_file_that_helm_keeps() {
         let files = files(Path::new("x")).unwrap();
-        assert_eq!(files.len(), 5);
+        assert_eq!(files.len(), 6);
         for (_, text) in files {
             assert!(text.contains("helm.sh/resource-policy: keep"));
         }

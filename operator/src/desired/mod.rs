@@ -4,11 +4,13 @@
 //! label and is not among them. It stands apart so that each decision is one row of a table in the tests.
 
 pub mod budget;
+pub mod cluster_network;
 pub mod declared;
 pub mod heir;
 pub mod hosts;
 pub mod namespace;
 pub mod network;
+pub mod probe;
 pub mod resolve;
 pub mod runtime;
 pub mod tenant;
@@ -22,6 +24,9 @@ use serde_json::{Value, json};
 pub const MANAGED_LABEL: &str = "app.kubernetes.io/managed-by";
 /// The value of [`MANAGED_LABEL`].
 pub const MANAGED: &str = "freehold";
+
+/// The group of ClusterNetworkPolicies, which are no part of Kubernetes itself.
+const CLUSTER_POLICIES: &str = "policy.networking.k8s.io";
 
 /// The kinds of objects that are written here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -42,10 +47,17 @@ pub enum Kind {
     ClusterRoleBinding,
     /// What pods name to get a sandbox.
     RuntimeClass,
+    /// Traffic before NetworkPolicies, in the version that the API's project calls stable enough to keep.
+    ClusterNetworkPolicyBeta,
+    /// The same in the version before.
+    ClusterNetworkPolicyAlpha,
 }
 
 impl Kind {
-    /// Every kind.
+    /// The kinds of which a cluster may serve one, or none; the first that it serves is written.
+    pub const OPTIONAL: [Self; 2] = [Self::ClusterNetworkPolicyBeta, Self::ClusterNetworkPolicyAlpha];
+
+    /// Every kind that is always there.
     pub const ALL: [Self; 8] = [
         Self::Boundary,
         Self::ResourceQuota,
@@ -73,6 +85,8 @@ impl Kind {
             Self::ClusterRole => ("rbac.authorization.k8s.io", "v1", "ClusterRole", "clusterroles"),
             Self::ClusterRoleBinding => ("rbac.authorization.k8s.io", "v1", "ClusterRoleBinding", "clusterrolebindings"),
             Self::RuntimeClass => ("node.k8s.io", "v1", "RuntimeClass", "runtimeclasses"),
+            Self::ClusterNetworkPolicyBeta => (CLUSTER_POLICIES, "v1beta1", "ClusterNetworkPolicy", "clusternetworkpolicies"),
+            Self::ClusterNetworkPolicyAlpha => (CLUSTER_POLICIES, "v1alpha2", "ClusterNetworkPolicy", "clusternetworkpolicies"),
         };
         ApiResource {
             group: group.to_owned(),

@@ -10,7 +10,7 @@ use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
 use super::tenant::{cluster_role, named as named_subject, subject};
-use super::{Kind, Object, budget, network, resolve};
+use super::{Kind, Object, budget, cluster_network, network, resolve};
 
 /// ClusterRole of the chart for every owner: see the Namespace and its Boundary.
 pub const VIEW_ROLE: &str = "freehold-namespace-view";
@@ -35,10 +35,11 @@ pub struct Namespace {
     pub terminating: bool,
 }
 
-/// Everything but the Boundary: these may be written in any order.
-pub fn ground(tenant: &Tenant, namespace: &str, network: &Network, has_share: bool) -> Vec<Object> {
+/// Everything but the Boundary: these may be written in any order. `cluster` is the kind of ClusterNetworkPolicies, where served.
+pub fn ground(tenant: &Tenant, namespace: &str, network: &Network, has_share: bool, cluster: Option<Kind>) -> Vec<Object> {
     let name = tenant.name_any();
     let mut objects = bindings(tenant, namespace);
+    objects.extend(cluster.map(|kind| cluster_network::object(kind, &name, namespace, network)));
     objects.extend(network::objects(&name, namespace, network));
     objects.extend(budget::objects(&name, namespace, &tenant.spec, has_share));
     objects
@@ -247,8 +248,10 @@ mod tests {
     #[test]
     fn the_ground_of_a_namespace() {
         let tenant = tenant("a", json!({"owners": [{"kind": "User", "name": "alice"}], "quota": {"hard": {"pods": "10"}}}));
-        let names: Vec<_> =
-            ground(&tenant, "a-dev", &Network::default(), true).into_iter().map(|object| (object.kind, object.name)).collect();
+        let names: Vec<_> = ground(&tenant, "a-dev", &Network::default(), true, None)
+            .into_iter()
+            .map(|object| (object.kind, object.name))
+            .collect();
         let expected = [
             (Kind::RoleBinding, "freehold-namespace-view"),
             (Kind::RoleBinding, "freehold-namespace-admin"),

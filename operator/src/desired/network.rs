@@ -18,7 +18,7 @@ use super::{Kind, Object};
 /// The port of DNS.
 const DNS_PORT: u16 = 53;
 /// Where clouds put what a pod must not learn about its node.
-const LINK_LOCAL: [&str; 2] = ["169.254.0.0/16", "fe80::/10"];
+pub(super) const LINK_LOCAL: [&str; 2] = ["169.254.0.0/16", "fe80::/10"];
 
 /// What every Tenant wishes of others, by its name: a peer is in force only if both name each other.
 pub type Wishes = BTreeMap<String, Vec<TenantPeer>>;
@@ -82,16 +82,8 @@ pub fn objects(tenant: &str, namespace: &str, network: &Network) -> Vec<Object> 
         let spec = both(vec![json!({"from": siblings})], vec![json!({"to": siblings})]);
         objects.push(policy("freehold-within-tenant", spec));
     }
-    let dns = match network.dns.unwrap_or_default() {
-        DnsAccess::Shared => Some(("kube-system", ("k8s-app", "kube-dns"), DNS_PORT)),
-        DnsAccess::Isolated => Some((SYSTEM_NAMESPACE, ("app.kubernetes.io/name", NAME_SERVER), NAME_SERVER_PORT)),
-        DnsAccess::Closed => None,
-    };
-    if let Some((namespace, (key, value), port)) = dns {
-        let whom = json!([{
-            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
-            "podSelector": {"matchLabels": {key: value}},
-        }]);
+    if let Some((pods, port)) = name_server(network) {
+        let whom = json!([pods]);
         let ports = json!([{"protocol": "UDP", "port": port}, {"protocol": "TCP", "port": port}]);
         objects.push(policy("freehold-dns", both(Vec::new(), vec![json!({"to": whom, "ports": ports})])));
     }
@@ -107,6 +99,20 @@ pub fn objects(tenant: &str, namespace: &str, network: &Network) -> Vec<Object> 
     }
     // Not the API server: a NetworkPolicy can't name it. The enforcer knows where it is.
     objects
+}
+
+/// The pods that a tenant asks for names, and their port; nobody if it is closed.
+pub(super) fn name_server(network: &Network) -> Option<(Value, u16)> {
+    let (namespace, (key, value), port) = match network.dns.unwrap_or_default() {
+        DnsAccess::Shared => ("kube-system", ("k8s-app", "kube-dns"), DNS_PORT),
+        DnsAccess::Isolated => (SYSTEM_NAMESPACE, ("app.kubernetes.io/name", NAME_SERVER), NAME_SERVER_PORT),
+        DnsAccess::Closed => return None,
+    };
+    let pods = json!({
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+        "podSelector": {"matchLabels": {key: value}},
+    });
+    Some((pods, port))
 }
 
 /// A rule for someone outside of the tenant, who is never in a namespace of another one, whatever labels that gets.

@@ -32,6 +32,7 @@ pub struct Request {
 /// What the chart's templates are filled with here.
 const VALUES: &[(&str, &str)] = &[
     ("{{ toJson ((.Values.breakGlass).users | default list) }}", r#"["restorer"]"#),
+    (r#"{{ include "freehold.image" (dict "root" . "name" "network-enforcer") }}"#, r#""registry.example/network-enforcer:1""#),
     ("{{ toJson ((.Values.breakGlass).groups | default list) }}", r#"["oidc:emergency"]"#),
 ];
 
