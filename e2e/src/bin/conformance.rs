@@ -19,6 +19,21 @@ const KNOWN: &[(&str, &str)] = &[
     ("PrivilegedPod should enable privileged commands", "the kernel of the machine on which this ran has no dummy links"),
 ];
 
+/// Those about NetworkPolicies.
+const NETPOL: &str = r"\[sig-network\] Netpol";
+
+/// The head of the page.
+const HEAD: &str = "# Conformance\n\n\
+    Upstream's own specs (`[NodeConformance]` of Kubernetes' `test/e2e`), unmodified, on runc and in virtual machines: what passes on runc must\n\
+    pass here. The machine's RuntimeClass is forced on every pod that may have it; a spec whose pods all name a class of their own or use the\n\
+    node's namespaces is counted as not forced. Written by `make conformance`; a spec at a time, each with the day of its last run.\n\n";
+
+/// The head of the page about NetworkPolicies.
+const NETPOL_HEAD: &str = "# Upstream's NetworkPolicy specs\n\n\
+    Upstream's own specs (`Netpol` of Kubernetes' `test/e2e/network/netpol`), unmodified, on a cluster whose CNI enforces nothing, with the network\n\
+    enforcer (`networkEnforcer.mode: Always`), with pods on runc, spread over two nodes, and with pods in virtual machines on one. Those about SCTP run only where the kernel has it.\n\
+    Written by `make netpol`; a spec at a time, each with the day of its last run.\n\n";
+
 /// The part that is a gate: one spec of each kind that has broken virtual machines before, minutes and not tens of them.
 const GATE: &str = r"\[sig-node\] (Pods should (be submitted and removed|get a host IP|support remote command execution over websockets)|Container Runtime blackbox test on terminated container should report termination message as empty|InitContainer .*should invoke init containers on a RestartNever pod|Kubelet when scheduling a busybox command in a pod should print the output to logs)|\[sig-storage\] (ConfigMap (optional updates should be reflected|should be consumable from pods in volume with mappings \[)|EmptyDir volumes (should support \(non-root,0644,default\)|pod should support shared volumes)|Projected downwardAPI should update labels|Secrets should be consumable in multiple volumes)";
 
@@ -68,6 +83,8 @@ enum Which {
     Node,
     /// All
     Full,
+    /// Those about NetworkPolicies
+    Netpol,
 }
 
 #[tokio::main]
@@ -91,6 +108,8 @@ async fn compare(args: Args) -> anyhow::Result<()> {
         Which::Gate => (GATE, slow),
         Which::Node => (r"\[NodeConformance\]", slow),
         Which::Full => (r"\[NodeConformance\]", "^$"),
+        Which::Netpol if run::has_sctp(&node).await? => (NETPOL, "^$"),
+        Which::Netpol => (NETPOL, "SCTP"),
     };
     let specs = run::list(&node, focus, skip).await?;
     ensure!(!specs.is_empty(), "the suite has no such specs");
@@ -103,7 +122,8 @@ async fn compare(args: Args) -> anyhow::Result<()> {
         runtime: runtime.to_owned(),
         class,
         at_once: args.at_once,
-        chunk: args.at_once * 4,
+        // A spec about NetworkPolicies starts nine pods and asks each from each, several times.
+        chunk: if args.which == Which::Netpol { args.at_once } else { args.at_once * 4 },
         limit: Duration::from_secs(args.minutes * 60),
         results: args.results,
         again: args.again,
@@ -111,7 +131,8 @@ async fn compare(args: Args) -> anyhow::Result<()> {
     run::run(people::client("FREEHOLD_KUBECONFIG").await?, &plan, &specs, say).await?;
     let results = run::load(&plan.results)?;
     if let Some(path) = args.page {
-        let text = page::page(&results, RUNC, OURS, &args.machine, KNOWN);
+        let text =
+            page::page(if args.which == Which::Netpol { NETPOL_HEAD } else { HEAD }, &results, RUNC, OURS, &args.machine, KNOWN);
         std::fs::write(&path, text).with_context(|| format!("could not write {}", path.display()))?;
     }
     let ran: Vec<_> = results.get(runtime).into_iter().flatten().filter(|(name, _)| specs.contains(*name)).collect();

@@ -8,19 +8,14 @@ use super::{Outcome, Result, Results};
 /// What is known of why something fails: a part of the spec's name, and the reason.
 pub type Known<'a> = &'a [(&'a str, &'a str)];
 
-/// Writes the page. `runc` and `ours` name the runtimes in the results.
-pub fn page(results: &Results, runc: &str, ours: &str, machine: &str, known: Known) -> String {
+/// Writes the page below a head of its own. `runc` and `ours` name the runtimes in the results.
+pub fn page(head: &str, results: &Results, runc: &str, ours: &str, machine: &str, known: Known) -> String {
     let empty = Default::default();
     let (theirs, mine) = (results.get(runc).unwrap_or(&empty), results.get(ours).unwrap_or(&empty));
     let names: BTreeSet<&String> = theirs.keys().chain(mine.keys()).collect();
     let forced = |one: &Result| one.forced > 0;
     let of = |wanted: fn(&Result) -> bool| mine.values().filter(|one| wanted(one)).count();
-    let mut text = String::from(
-        "# Conformance\n\n\
-         Upstream's own specs (`[NodeConformance]` of Kubernetes' `test/e2e`), unmodified, on runc and in virtual machines: what passes on runc must\n\
-         pass here. The machine's RuntimeClass is forced on every pod that may have it; a spec whose pods all name a class of their own or use the\n\
-         node's namespaces is counted as not forced. Written by `make conformance`; a spec at a time, each with the day of its last run.\n\n",
-    );
+    let mut text = head.to_owned();
     let _ = writeln!(text, "Machine: {machine}.\n");
     let _ = writeln!(text, "| | {runc} | {ours} |\n|---|---|---|");
     let count =
@@ -91,7 +86,7 @@ mod tests {
             ("vm".to_owned(), [("a".to_owned(), one(Outcome::Failed, 1)), ("b".to_owned(), one(Outcome::Failed, 1))].into()),
         ]
         .into();
-        let text = page(&results, "runc", "vm", "here", &[("a", "known")]);
+        let text = page("", &results, "runc", "vm", "here", &[("a", "known")]);
         for line in [
             "| passed | 2 | 0 |",
             "| run on runc only so far | | 1 |",

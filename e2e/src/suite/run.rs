@@ -48,6 +48,15 @@ pub async fn list(node: &[String], focus: &str, skip: &str) -> anyhow::Result<BT
     report::selected(&text).context("the suite's list is not understood")
 }
 
+/// Whether the node's kernel has SCTP, loaded or to be loaded.
+///
+/// # Errors
+/// If the node can't be asked.
+pub async fn has_sctp(node: &[String]) -> anyhow::Result<bool> {
+    let script = "modprobe sctp 2>/dev/null; grep -c '^SCTP ' /proc/net/protocols || true";
+    Ok(on_node(node, &["sh", "-c", script], Duration::from_secs(30)).await?.trim_ascii() != b"0")
+}
+
 async fn on_node(node: &[String], command: &[&str], limit: Duration) -> anyhow::Result<Vec<u8>> {
     let (program, rest) = node.split_first().context("no command that runs another on the node")?;
     let child = tokio::process::Command::new(program)
