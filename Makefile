@@ -1,5 +1,5 @@
 # The commands for a newcomer; the rest is in scripts/ and `cargo xtask --help`.
-.PHONY: help bench fuzz conformance conformance-full crash demo demo-down test
+.PHONY: help bench fuzz conformance conformance-full netpol crash demo demo-down test
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-16s %s\n", $$1, $$2}' Makefile
 
@@ -12,8 +12,8 @@ demo-down: ## removes everything that the demo started
 test: ## sets up what is missing and passes every gate
 	@scripts/test
 
-bench: ## measures pods in machines beside pods on runc, and what the boundary costs beside none; writes docs/benchmarks*.md
-	@scripts/preflight --root && scripts/bench docs/benchmarks.md && scripts/bench-boundary docs/benchmarks-boundary.md
+bench: ## measures pods in machines beside pods on runc, and what boundary and network enforcer cost beside none; writes docs/benchmarks*.md
+	@scripts/preflight --root && scripts/bench docs/benchmarks.md && scripts/bench-boundary docs/benchmarks-boundary.md && scripts/bench-network docs/benchmarks-network.md && scripts/bench-enforcer
 
 crash: ## kills every part of a pod in every state of its life, and writes docs/crash-matrix.md
 	@scripts/preflight --root && scripts/crash docs/crash-matrix.md
@@ -23,6 +23,9 @@ conformance: ## upstream's NodeConformance specs on runc and in machines, compar
 
 conformance-full: ## the same with the serial, slow and disruptive ones
 	@scripts/preflight --root && scripts/conformance full
+
+netpol: ## upstream's NetworkPolicy specs with the network enforcer, on runc and in machines, in docs/netpol.md; takes up where it ended
+	@scripts/preflight --root && scripts/conformance netpol
 
 fuzz: ## searches for inputs that break what decoders and decisions promise (SECONDS=60 for each target)
 	@scripts/preflight && scripts/fuzz $(or $(SECONDS),60)
