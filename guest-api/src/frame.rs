@@ -132,6 +132,11 @@ impl Decoder {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// Nothing is left of what was taken: every byte belonged to a frame that was given.
+    pub fn is_empty(&self) -> bool {
+        self.start == self.buffer.len()
+    }
+
     /// The next whole frame, `None` if more bytes are needed.
     ///
     /// # Errors

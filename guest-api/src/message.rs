@@ -12,7 +12,7 @@ pub struct Request {
     #[prost(uint64, tag = "1")]
     pub id: u64,
     /// What is asked.
-    #[prost(oneof = "Call", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18")]
+    #[prost(oneof = "Call", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20")]
     pub call: Option<Call>,
 }
 
@@ -70,6 +70,12 @@ pub enum Call {
     /// Connect to a TCP port of the guest's loopback (port-forward).
     #[prost(message, tag = "18")]
     Dial(Dial),
+    /// Instead of `Configure`: the machine's memory becomes a template. Nothing but `Wake` is answered from then on.
+    #[prost(message, tag = "19")]
+    Hold(Empty),
+    /// First message to a clone: what it shares with its siblings is replaced. `Configure` follows.
+    #[prost(message, tag = "20")]
+    Wake(Wake),
 }
 
 /// One answer of the agent.
@@ -164,6 +170,18 @@ pub struct Configure {
     /// Size of /dev/shm in bytes; 0: half of memory.
     #[prost(uint64, tag = "7")]
     pub shm_bytes: u64,
+}
+
+/// What makes a clone of a template its own: the agent seeds the kernel with it, sets the clock and executes itself anew; the
+/// new one answers.
+#[derive(Clone, PartialEq, Message)]
+pub struct Wake {
+    /// Nanoseconds since 1970, as of sending.
+    #[prost(uint64, tag = "1")]
+    pub realtime_ns: u64,
+    /// 64 bytes for the kernel's random pool (RNDADDENTROPY, then RNDRESEEDCRNG).
+    #[prost(bytes = "vec", tag = "2")]
+    pub entropy: Vec<u8>,
 }
 
 /// The guest is configured.

@@ -9,15 +9,16 @@ use crate::fail::{Failure, Result, Step};
 use crate::port::Port;
 use crate::streams::Streams;
 use crate::sys;
+use crate::template::Stage;
 use crate::volumes::Volumes;
 use freehold_guest_api::limits::{MAX_EVENTS, MAX_MESSAGE};
-use freehold_guest_api::message::{Answer, ContainerRef, Event, Exited, Happening, Reply, Request};
+use freehold_guest_api::message::{Answer, ContainerRef, Empty, Event, Exited, Happening, Reply, Request};
 use freehold_guest_api::{Frame, Kind};
 use prost::Message;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Everything the agent knows.
@@ -36,8 +37,8 @@ pub struct Agent {
     pub own_pids: OwnedFd,
     /// The pod's shared pid namespace, if it has one.
     pub shared_pids: Option<OwnedFd>,
-    /// Configure was done.
-    pub configured: bool,
+    /// How far the machine has come.
+    pub stage: Stage,
     /// Power off once everything is written.
     pub stopping: bool,
     signals: File,
@@ -55,16 +56,28 @@ enum Source {
 impl Agent {
     /// Connects to the shim.
     pub fn connect() -> Result<Agent> {
+        Agent::on(Port::connect()?)
+    }
+
+    /// Goes on where the agent of a template's clone executed itself anew: over its port, with the answer that it owes.
+    pub fn awake(port: RawFd, request: u64) -> Result<Agent> {
+        let mut agent = Agent::on(Port::resume(port)?)?;
+        agent.port.reply(&Reply { id: request, answer: Some(Answer::Done(Empty {})) }.encode_to_vec());
+        agent.port.flush()?;
+        Ok(agent)
+    }
+
+    fn on(port: Port) -> Result<Agent> {
         Ok(Agent {
             signals: File::from(sys::child_signals().step("watch for ended processes")?),
             own_pids: sys::open("/proc/self/ns/pid", libc::O_RDONLY).step("open the agent's pid namespace")?,
-            port: Port::connect()?,
+            port,
             streams: Streams::default(),
             containers: BTreeMap::new(),
             volumes: Volumes::new(),
             disks: Disks::default(),
             shared_pids: None,
-            configured: false,
+            stage: Stage::Fresh,
             stopping: false,
             message: Vec::new(),
         })
@@ -157,7 +170,7 @@ impl Agent {
 
     fn request(&mut self, request: Request) {
         let answer = match request.call {
-            Some(call) => self.answer(call),
+            Some(call) => self.answer(request.id, call),
             None => Err(Failure::refuse("a request without a call: the shim is newer than the guest")),
         };
         let answer = Some(answer.unwrap_or_else(|failure| Answer::Error(failure.into())));

@@ -38,6 +38,11 @@ pub fn prepare() -> Result<()> {
         fs::create_dir_all(dir).step(format!("make {dir}"))?;
     }
     sys::set_limit(RLIMIT_NOFILE, OPEN_FILES, OPEN_FILES).step("raise the limit of open files")?;
+    harden()
+}
+
+/// What each image of the agent does for itself: exec(2) undoes it.
+pub fn harden() -> Result<()> {
     // A child that has not yet called exec holds a copy of the agent; no process of the container may trace it.
     sys::prctl(libc::PR_SET_DUMPABLE, 0).step("forbid tracing the agent")
 }

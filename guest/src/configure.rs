@@ -17,12 +17,7 @@ pub fn configure(configure: &Configure) -> Result<Ready> {
         let theirs = configure.version;
         return Err(Failure::refuse(format!("the shim speaks version {theirs}, this guest {VERSION}: bundle is mixed up")));
     }
-    if !ENTROPY.contains(&configure.entropy.len()) {
-        let len = configure.entropy.len();
-        return Err(Failure::refuse(format!("{len} bytes of entropy, must be {} to {}", ENTROPY.start(), ENTROPY.end())));
-    }
-    sys::add_entropy(&configure.entropy).step("seed the random pool")?;
-    sys::set_clock(configure.realtime_ns).step("set the clock")?;
+    reseed(&configure.entropy, configure.realtime_ns)?;
     if configure.hostname.len() > MAX_HOSTNAME {
         return Err(Failure::refuse(format!("host name of {} bytes, at most {MAX_HOSTNAME}", configure.hostname.len())));
     }
@@ -40,6 +35,16 @@ pub fn configure(configure: &Configure) -> Result<Ready> {
         boot_id: read("/proc/sys/kernel/random/boot_id")?.trim().to_owned(),
         memory_bytes: total_memory(&read("/proc/meminfo")?),
     })
+}
+
+/// Seeds the kernel's generator and sets the clock.
+pub fn reseed(entropy: &[u8], realtime_ns: u64) -> Result<()> {
+    if !ENTROPY.contains(&entropy.len()) {
+        let len = entropy.len();
+        return Err(Failure::refuse(format!("{len} bytes of entropy, must be {} to {}", ENTROPY.start(), ENTROPY.end())));
+    }
+    sys::add_entropy(entropy).step("seed the random pool")?;
+    sys::set_clock(realtime_ns).step("set the clock")
 }
 
 /// `net.ipv4.ip_forward` as a file; as sysctl(8), a name with slashes may have dots in its parts.

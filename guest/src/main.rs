@@ -29,9 +29,15 @@ mod requests;
 mod rootfs;
 mod streams;
 mod sys;
+mod template;
 mod volumes;
 
 fn run() -> fail::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some((port, request)) = template::awake(&arguments) {
+        boot::harden()?;
+        return agent::Agent::awake(port, request)?.serve();
+    }
     boot::prepare()?;
     cgroup::prepare()?;
     agent::Agent::connect()?.serve()

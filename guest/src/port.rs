@@ -11,7 +11,7 @@ use freehold_guest_api::{Decoder, Kind};
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
 /// How long the port may take to appear after boot; it is on the command line of the machine, so it is there at once.
@@ -39,9 +39,29 @@ impl Port {
     /// Finds the port and waits until the shim is there.
     pub fn connect() -> Result<Port> {
         let file = open(PORT_NAME)?;
-        sys::set_nonblocking(std::os::fd::AsFd::as_fd(&file)).step("make the port non-blocking")?;
+        sys::set_nonblocking(file.as_fd()).step("make the port non-blocking")?;
+        Ok(Port::over(file))
+    }
+
+    /// The port that an earlier image of this process has left open at `fd`.
+    pub fn resume(fd: RawFd) -> Result<Port> {
+        let file = File::from(sys::adopt(fd).step(format!("take over descriptor {fd} as the port"))?);
+        Ok(Port::over(file))
+    }
+
+    fn over(file: File) -> Port {
         let (urgent, ordered) = (VecDeque::new(), VecDeque::new());
-        Ok(Port { file, decoder: Decoder::default(), urgent, ordered, current: Vec::new(), written: 0, queued: 0, events: 0 })
+        Port { file, decoder: Decoder::default(), urgent, ordered, current: Vec::new(), written: 0, queued: 0, events: 0 }
+    }
+
+    /// Leaves the port open for the next image of this process, at the same number.
+    pub fn keep_on_exec(&self) -> Result<()> {
+        sys::keep_on_exec(self.file.as_fd()).step("keep the port")
+    }
+
+    /// Nothing waits to be read or written: what waits here would be lost with this process's memory.
+    pub fn is_idle(&self) -> bool {
+        !self.wants_write() && self.decoder.is_empty()
     }
 
     /// For poll.

@@ -9,7 +9,8 @@ use crate::paths::check_id;
 use crate::process::{self, PidNamespace};
 use crate::rootfs::Root;
 use crate::sys::{self, Forked};
-use crate::{configure, cpus, volumes};
+use crate::template::Stage;
+use crate::{configure, cpus, template, volumes};
 use freehold_guest_api::limits::{MAX_CONTAINERS, MAX_PROCESSES};
 use freehold_guest_api::message::{
     Answer, Call, CreateContainer, Empty, FileContent, Pids, ProcessRef, Resize, Signal, StartProcess, Started, Update,
@@ -22,10 +23,8 @@ const MAX_SIGNAL: u32 = 64;
 
 impl Agent {
     /// Does what is asked.
-    pub fn answer(&mut self, call: Call) -> Result<Answer> {
-        if self.configured == matches!(call, Call::Configure(_)) {
-            return Err(Failure::refuse("Configure must be the first request, and only once"));
-        }
+    pub fn answer(&mut self, id: u64, call: Call) -> Result<Answer> {
+        self.stage.admits(&call)?;
         let done = |()| Answer::Done(Empty {});
         match call {
             Call::Configure(configure) => self.configure(&configure),
@@ -48,6 +47,12 @@ impl Agent {
                 self.stopping = true;
                 Ok(done(()))
             }
+            Call::Hold(_) => {
+                self.stage = Stage::Held;
+                Ok(done(()))
+            }
+            // The agent that is executed anew answers.
+            Call::Wake(wake) => template::wake(&wake, &self.port, id).map(|never| match never {}),
         }
     }
 
@@ -58,7 +63,7 @@ impl Agent {
 
     fn configure(&mut self, configure: &freehold_guest_api::message::Configure) -> Result<Answer> {
         let ready = configure::configure(configure)?;
-        self.configured = true;
+        self.stage = Stage::Configured;
         Ok(Answer::Ready(ready))
     }
 

@@ -407,6 +407,19 @@ pub fn add_entropy(entropy: &[u8]) -> Result<()> {
     check(unsafe { libc::ioctl(random.as_raw_fd(), RNDRESEEDCRNG as _, 0) }).map(drop)
 }
 
+/// A descriptor that an earlier image of this process left open for this one; closed on the next exec.
+pub fn adopt(fd: RawFd) -> Result<OwnedFd> {
+    // SAFETY: takes integers only; fails if it is not open.
+    check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    Ok(owned(fd.into()))
+}
+
+/// Lets a descriptor live through exec.
+pub fn keep_on_exec(fd: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: takes integers only.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, 0) }).map(drop)
+}
+
 /// Flushes all disks.
 pub fn sync() {
     // SAFETY: takes nothing and can't fail.
