@@ -67,6 +67,7 @@ acceleration = "tcg"
 default_memory_mib = 256
 layer_cache = "/var/lib/freehold/layers"
 layer_cache_max_bytes = 1073741824
+templates = "/var/lib/freehold/templates"
 TOML
   node sh -c 'cat >/etc/containerd/conf.d/90-freehold.toml' <<TOML
 version = 3

@@ -53,6 +53,12 @@ pub struct Config {
     pub layer_cache: PathBuf,
     /// Bytes that the layer cache may hold.
     pub layer_cache_max_bytes: u64,
+    /// Folder of tenants' templates; without it every machine boots cold.
+    #[serde(default)]
+    pub templates: Option<PathBuf>,
+    /// Bytes that templates may take on the disk.
+    #[serde(default = "templates_max_bytes")]
+    pub templates_max_bytes: u64,
     /// The kubelet's root folder, below which a pod's volumes are.
     #[serde(default = "kubelet_root")]
     pub kubelet_root: PathBuf,
@@ -65,6 +71,11 @@ pub struct Config {
 /// user namespaces.
 fn first_uid() -> u32 {
     0x7000_0000
+}
+
+/// About 19 templates of the usual 53 MiB.
+fn templates_max_bytes() -> u64 {
+    1024 * 1024 * 1024
 }
 
 fn kubelet_root() -> PathBuf {
@@ -117,8 +128,8 @@ fn parse(text: &str) -> Result<Config, String> {
     if config.first_uid < LEAST_UID || last.is_none() {
         return Err(format!("first_uid is {}, it must leave {COUNT} users from {LEAST_UID} on", config.first_uid));
     }
-    for (name, path) in [("bundle", &config.bundle), ("layer_cache", &config.layer_cache), ("kubelet_root", &config.kubelet_root)]
-    {
+    let paths = [("bundle", &config.bundle), ("layer_cache", &config.layer_cache), ("kubelet_root", &config.kubelet_root)];
+    for (name, path) in paths.into_iter().chain(config.templates.iter().map(|path| ("templates", path))) {
         if !path.is_absolute() || path.to_string_lossy().contains(',') {
             return Err(format!("{name} must be an absolute path without commas"));
         }
@@ -206,6 +217,7 @@ layer_cache_max_bytes = 8589934592
             ("\"tcg\"", "\"magic\"", "unknown variant"),
             ("\"/opt", "\"opt", "bundle must be an absolute path"),
             ("version = 1", "version = 1\nspeed = 3", "unknown field"),
+            ("version = 1", "version = 1\ntemplates = \"here\"", "templates must be an absolute path"),
         ] {
             let error = parse(&GOOD.replacen(from, to, 1)).unwrap_err();
             assert!(error.contains(expect), "{to}: {error}");

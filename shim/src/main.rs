@@ -1,6 +1,6 @@
 //! Container runtime shim: one virtual machine a pod.
 //!
-//! containerd runs `start` and `delete` (see `bootstrap`); the runtime installer runs `canary`, an administrator `inspect`. Decisions (command lines,
+//! containerd runs `start` and `delete` (see `bootstrap`); the runtime installer runs `canary` and `templates`, an administrator `inspect`. Decisions (command lines,
 //! conversion of specs, lifecycle) are pure functions; processes, sockets and netlink are at the edge.
 
 mod agent;
@@ -17,6 +17,7 @@ mod record;
 mod rootfs;
 mod spec;
 mod task;
+mod template;
 mod volumes;
 
 use std::process::ExitCode;
@@ -33,6 +34,9 @@ fn main() -> ExitCode {
     }
     let result = match args.peek().map(String::as_str) {
         Some("canary") => canary::options(args.skip(1)).and_then(|options| runtime()?.block_on(canary::run(options))),
+        Some("templates") => {
+            template::make::options(args.skip(1)).and_then(|options| runtime()?.block_on(template::make::run(options)))
+        }
         Some("inspect") => inspect::options(args.skip(1)).and_then(|options| inspect::run(&options)),
         _ => bootstrap::flags(args).and_then(|flags| bootstrap::run(&flags)),
     };

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use freehold_guest_api::frame::{self, CONTROL, Decoder, Frame, Kind, MORE};
 use freehold_guest_api::limits::{MAX_EVENTS, MAX_MESSAGE, MAX_REQUESTS};
-use freehold_guest_api::message::{Answer, Call, Configure, Event, Happening, Ready, Reply, Request};
+use freehold_guest_api::message::{Answer, Call, Configure, Event, Happening, Ready, Reply, Request, Wake};
 use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -134,7 +134,15 @@ impl Agent {
     /// # Errors
     /// As [`Agent::ask`].
     pub async fn command(&self, what: &'static str, call: Call) -> Result<(), AgentError> {
-        match self.ask(what, call).await? {
+        self.command_within(what, call, REQUEST_TIME).await
+    }
+
+    /// As [`Agent::command`], with a limit of its own.
+    ///
+    /// # Errors
+    /// As [`Agent::ask`].
+    pub async fn command_within(&self, what: &'static str, call: Call, time: Duration) -> Result<(), AgentError> {
+        match self.ask_within(what, call, time).await? {
             Answer::Done(_) => Ok(()),
             _ => Err(AgentError::Unexpected(what)),
         }
@@ -255,20 +263,33 @@ impl Control {
     }
 }
 
+/// What makes a clone of a template its own, with the clock and fresh entropy of now.
+///
+/// # Errors
+/// If the host gives no random bytes.
+pub fn waking_words() -> Result<Wake, AgentError> {
+    Ok(Wake { entropy: entropy()?, realtime_ns: crate::now_ns() })
+}
+
+fn entropy() -> Result<Vec<u8>, AgentError> {
+    let mut entropy = vec![0u8; 64];
+    let filled = rustix::rand::getrandom(&mut entropy, rustix::rand::GetRandomFlags::empty());
+    if filled == Ok(entropy.len()) {
+        Ok(entropy)
+    } else {
+        Err(AgentError::Lost("the host gave no random bytes for the guest".into()))
+    }
+}
+
 /// The first words, with the clock and fresh entropy of now.
 ///
 /// # Errors
 /// If the host gives no random bytes.
 pub fn first_words(hostname: &str) -> Result<Configure, AgentError> {
-    let mut entropy = vec![0u8; 64];
-    let filled = rustix::rand::getrandom(&mut entropy, rustix::rand::GetRandomFlags::empty());
-    if filled != Ok(entropy.len()) {
-        return Err(AgentError::Lost("the host gave no random bytes for the guest".into()));
-    }
     Ok(Configure {
         version: freehold_guest_api::limits::VERSION,
         realtime_ns: crate::now_ns(),
-        entropy,
+        entropy: entropy()?,
         hostname: hostname.to_owned(),
         sysctls: Vec::new(),
         shm_bytes: 0,

@@ -3,6 +3,8 @@
 //! q35 with PCI: memory grows and shrinks by virtio-mem, disks and network cards are plugged while it runs. Descriptors
 //! arrive by number; no path of a pod is ever on the command line.
 
+use std::path::PathBuf;
+
 use freehold_guest_api::limits::MAX_FILE_VOLUMES;
 
 use crate::config::{Acceleration, Bundle};
@@ -26,6 +28,34 @@ const TRANSLATION_MIB: u32 = 32;
 /// Timer interrupts a second of the guest's kernel: `lpj` is cycles by tick.
 const GUEST_HZ: u64 = 250;
 
+/// Where the pieces of a template are in QEMU's own root.
+const TEMPLATE: &str = "/template";
+
+/// Where the memory comes from that a machine begins with.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Base {
+    /// Its own; the kernel boots in it.
+    Cold,
+    /// The files of a template that is made of this machine: its memory lies in one, its devices are written to the other.
+    Making(Pieces),
+    /// A template's, read-only: what the clone changes becomes memory of its own. It waits for the state of the devices.
+    Clone(Pieces),
+}
+
+/// The two files of a template.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pieces {
+    /// The memory.
+    pub memory: PathBuf,
+    /// The state of processor and devices.
+    pub state: PathBuf,
+}
+
+/// What QEMU is told to write a template's state to, or to read it from.
+pub fn state_uri() -> String {
+    format!("file:{TEMPLATE}/state")
+}
+
 /// What differs from machine to machine.
 #[derive(Debug, Clone)]
 pub struct Shape<'a> {
@@ -33,7 +63,9 @@ pub struct Shape<'a> {
     pub bundle: &'a Bundle,
     /// How guest code is run.
     pub acceleration: Acceleration,
-    /// Memory it boots with, in MiB.
+    /// Where its memory comes from.
+    pub base: Base,
+    /// Memory it begins with, in MiB.
     pub base_mib: u64,
     /// Memory it may grow by, in MiB.
     pub growth_mib: u64,
@@ -59,15 +91,20 @@ pub fn plan(bundle: &Bundle, shape: &Shape<'_>, uid: u32) -> Plan {
         keep.push(shape.kvm_fd);
     }
     let command = [shape.bundle.loader()].into_iter().chain(arguments(shape)).collect();
+    let mut view = vec![bind("qemu", With::Run), Item::Text { to: OVERCOMMIT.into(), text: "0\n".into() }];
+    if !matches!(shape.base, Base::Clone(_)) {
+        view.extend(["guest/vmlinux", "guest/initrd.lz4"].map(|file| bind(file, With::Nothing)));
+    }
+    if let Base::Making(pieces) | Base::Clone(pieces) = &shape.base {
+        let with = if matches!(shape.base, Base::Making(_)) { With::Write } else { With::Nothing };
+        for (from, name) in [(&pieces.memory, "memory"), (&pieces.state, "state")] {
+            view.push(Item::Bind { from: from.clone(), to: [&TEMPLATE[1..], name].iter().collect(), with });
+        }
+    }
     Plan {
         uid,
         over: bundle.0.clone(),
-        view: vec![
-            bind("qemu", With::Run),
-            bind("guest/vmlinux", With::Nothing),
-            bind("guest/initrd.lz4", With::Nothing),
-            Item::Text { to: OVERCOMMIT.into(), text: "0\n".into() },
-        ],
+        view,
         command,
         environment: vec![("QEMU_MODULE_DIR".into(), shape.bundle.modules())],
         keep,
@@ -108,11 +145,24 @@ pub fn arguments(shape: &Shape<'_>) -> Vec<String> {
     }
     add("-m", format!("{}M,slots=2,maxmem={}M", shape.base_mib, shape.base_mib + shape.growth_mib));
     add("-smp", shape.cpus.to_string());
-    add("-object", format!("memory-backend-ram,id=base,size={}M", shape.base_mib));
+    let file = format!("memory-backend-file,id=base,size={}M,mem-path={TEMPLATE}/memory", shape.base_mib);
+    add(
+        "-object",
+        match shape.base {
+            Base::Cold => format!("memory-backend-ram,id=base,size={}M", shape.base_mib),
+            Base::Making(_) => format!("{file},share=on"),
+            // rom=off: a private copy is written to, although the file never is.
+            Base::Clone(_) => format!("{file},share=off,readonly=on,rom=off"),
+        },
+    );
     add("-object", format!("memory-backend-ram,id=growth,size={}M,reserve=off", shape.growth_mib));
-    add("-kernel", bundle.kernel());
-    add("-initrd", bundle.initrd());
-    add("-append", kernel_parameters(shape));
+    if matches!(shape.base, Base::Clone(_)) {
+        add("-incoming", "defer".into());
+    } else {
+        add("-kernel", bundle.kernel());
+        add("-initrd", bundle.initrd());
+        add("-append", kernel_parameters(shape));
+    }
     for (id, fd) in [("agent", shape.agent_fd), ("qmp", shape.qmp_fd), ("serial", shape.serial_fd)] {
         add("-chardev", format!("socket,id={id},fd={fd}"));
     }
@@ -124,6 +174,10 @@ pub fn arguments(shape: &Shape<'_>) -> Vec<String> {
     add("-device", "virtio-mem-pci,id=memory0,memdev=growth,node=0,requested-size=0,block-size=2M".into());
     add("-device", "virtio-scsi-pci,id=scsi0".into());
     add("-device", "virtio-rng-pci".into());
+    if shape.base != Base::Cold {
+        // Each QEMU has another one, and the guest's kernel seeds itself anew when it sees that.
+        add("-device", "vmgenid,id=generation0,guid=auto".into());
+    }
     for port in 0..ROOT_PORTS {
         add("-device", format!("pcie-root-port,id=port{port},chassis={0},slot={0}", port + 1));
     }
@@ -158,6 +212,7 @@ mod tests {
         Shape {
             bundle,
             acceleration,
+            base: Base::Cold,
             base_mib: 128,
             growth_mib: 1024,
             cpus: 2,
@@ -196,6 +251,32 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_clone_has_its_templates_devices_and_can_write_to_none_of_its_files() {
+        let bundle = Bundle(BUNDLE.into());
+        let of = |base| Shape { base, ..shape(&bundle, Acceleration::Tcg) };
+        let pieces = Pieces { memory: "/t/memory".into(), state: "/t/state".into() };
+        let (making, clone) = (of(Base::Making(pieces.clone())), of(Base::Clone(pieces)));
+        let devices = |shape: &Shape<'_>| -> Vec<String> {
+            let arguments = arguments(shape);
+            arguments
+                .windows(2)
+                .filter(|pair| ["-device", "-machine", "-m", "-smp"].contains(&&*pair[0]))
+                .map(|pair| pair.concat())
+                .collect()
+        };
+        assert_eq!(devices(&making), devices(&clone));
+        let text = arguments(&clone).join(" ");
+        assert!(
+            text.contains("mem-path=/template/memory,share=off,readonly=on,rom=off") && text.contains("-incoming defer"),
+            "{text}"
+        );
+        assert!(!text.contains("-kernel") && !text.contains("-append"), "{text}");
+        let view = plan(&Bundle("/opt/b".into()), &clone, 1).view;
+        let writable = view.iter().filter(|item| matches!(item, Item::Bind { with: With::Write | With::Device, .. }));
+        assert_eq!(writable.count(), 0, "{view:?}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 
-use super::command::{self, Shape, host_khz};
+use super::command::{self, Base, Shape, host_khz};
 use super::console::Console;
 use super::memory;
 use super::qmp::{Qmp, QmpError};
@@ -62,6 +62,24 @@ pub fn last_words(how: &str, console: &str) -> String {
     format!("{how}{hint}; its last words: {console}")
 }
 
+/// How large a machine is.
+#[derive(Debug, Clone, Copy)]
+pub struct Size {
+    /// Memory that it begins with, in MiB.
+    pub base_mib: u64,
+    /// Memory that it may grow by, in MiB.
+    pub room_mib: u64,
+    /// Virtual processors.
+    pub cpus: usize,
+}
+
+/// How large machines of this handler are on this node.
+pub fn size(config: &Config) -> Size {
+    let host = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| memory::host_mib(&text)).unwrap_or(1024);
+    let (base_mib, room_mib) = memory::boot_and_room(u64::from(config.default_memory_mib), host);
+    Size { base_mib, room_mib, cpus: std::thread::available_parallelism().map_or(1, usize::from).min(MAX_CPUS) }
+}
+
 /// A running QEMU; dropping it ends the process.
 #[derive(Debug)]
 pub struct Machine {
@@ -84,7 +102,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Starts QEMU; the guest boots meanwhile. Also gives the agent's end of the port. `place` is called with the
+    /// Starts QEMU; the guest boots meanwhile, or waits for [`super::migration::resume`]. Also gives the agent's end of the port. `place` is called with the
     /// supervisor's pid and the machine's user, before anything of a tenant runs. `network` is the pod's namespace, which
     /// the supervisor enters, and QEMU does not.
     ///
@@ -92,11 +110,11 @@ impl Machine {
     /// If QEMU can't be run or does not answer.
     pub async fn start(
         config: &Config,
+        base: Base,
         network: Option<OwnedFd>,
         place: impl FnOnce(u32, u32) -> anyhow::Result<()> + Send + 'static,
     ) -> Result<(Machine, UnixStream), StartError> {
-        let host = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| memory::host_mib(&text)).unwrap_or(1024);
-        let (base_mib, room_mib) = memory::boot_and_room(u64::from(config.default_memory_mib), host);
+        let size = size(config);
         let user = uid::take(Path::new(uid::FOLDER), config.first_uid).map_err(StartError::User)?;
         let (agent, agent_there) = pair()?;
         let (qmp, qmp_there) = pair()?;
@@ -110,9 +128,10 @@ impl Machine {
         let shape = Shape {
             bundle: &Bundle(command::BUNDLE.into()),
             acceleration: config.acceleration,
-            base_mib,
-            growth_mib: room_mib,
-            cpus: std::thread::available_parallelism().map_or(1, usize::from).min(MAX_CPUS),
+            base,
+            base_mib: size.base_mib,
+            growth_mib: size.room_mib,
+            cpus: size.cpus,
             host_khz: std::fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| host_khz(&text)),
             agent_fd: agent_there.as_raw_fd(),
             qmp_fd: qmp_there.as_raw_fd(),
@@ -144,6 +163,7 @@ impl Machine {
             }
         };
         let (pid, supervisor, ended) = (confined.pid, confined.supervisor, confined.ended);
+        let Size { base_mib, room_mib, .. } = size;
         Ok((Machine { qmp, console, pid, supervisor, base_mib, room_mib, uid, pidfd, ended }, agent))
     }
 

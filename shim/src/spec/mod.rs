@@ -18,6 +18,8 @@ use serde::Deserialize;
 pub const SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
 /// Annotation: the pod's UID.
 pub const SANDBOX_UID: &str = "io.kubernetes.cri.sandbox-uid";
+/// Annotation: the pod's namespace.
+pub const SANDBOX_NAMESPACE: &str = "io.kubernetes.cri.sandbox-namespace";
 /// Annotation: `sandbox` or `container`.
 pub const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
 /// Largest config.json in bytes; real ones have some 20 KiB.
@@ -232,6 +234,11 @@ impl Spec {
     /// The sandbox it belongs to; a container outside a pod is its own.
     pub fn group<'a>(&'a self, id: &'a str) -> &'a str {
         self.annotations.get(SANDBOX_ID).map_or(id, String::as_str)
+    }
+
+    /// The pod's namespace, as the container runtime says it: no pod can.
+    pub fn namespace(&self) -> Option<&str> {
+        self.annotations.get(SANDBOX_NAMESPACE).map(String::as_str)
     }
 
     /// It is a pod's sandbox: the machine itself, without a process.

@@ -8,6 +8,7 @@ use containerd_shim_protos::events::task as event;
 use containerd_shim_protos::protobuf::MessageField;
 use freehold_guest_api::message::{Call, Disk, StartProcess};
 
+use super::begin;
 use super::events::Event;
 use super::lifecycle::Turn;
 use super::pod::{Done, Pod, Task, TaskError};
@@ -19,6 +20,7 @@ use crate::cgroup;
 use crate::config::{self, Config};
 use crate::record::Record;
 use crate::spec::{self, Spec};
+use crate::template;
 use crate::volumes::{self, Owner, WriteBack};
 
 /// /dev/shm of a pod, as containerd's CRI plugin gives it.
@@ -125,17 +127,19 @@ impl Pod {
         let places = cgroup::places(&spec.linux.cgroups_path, &mountinfo);
         let (bundle, socket, all, score) = (bundle.to_owned(), self.socket.clone(), places.clone(), spec.process.oom_score_adj);
         let layers = config.layer_cache.clone();
+        let template = template::choose(&config, spec.namespace());
         let place = move |pid, uid| {
             let started = crate::record::started(pid).context("QEMU's supervisor ended at once")?;
             let cgroups = all.iter().map(|place| place.folder.clone()).collect();
-            let record = Record { pid, started, uid, cgroups, socket, layers };
+            let record = Record { pid, started, uid, cgroups, socket: socket.clone(), layers: layers.clone() };
             record.write(&bundle).context("can't note the machine in the bundle")?;
             cgroup::oom_score(pid, score); // QEMU inherits it, and the cgroups
             cgroup::join(all.iter().filter(|place| !place.late), pid).context("can't put QEMU into the pod's cgroup")
         };
         // Docker plugs the network in later: its figures are missing then.
         let network = spec.network().and_then(|path| std::fs::File::open(path).ok()).map(Into::into);
-        let booted = Sandbox::boot(config, words, network, place).await.and_then(|(mut sandbox, happenings)| {
+        let beginning = begin::Beginning { words, network, template, place };
+        let booted = Sandbox::boot(config, beginning).await.and_then(|(mut sandbox, happenings)| {
             for pid in [sandbox.machine.supervisor, sandbox.machine.pid] {
                 let late = places.iter().filter(|place| place.late);
                 cgroup::join(late, pid).context("can't put QEMU into the pod's cgroup")?;

@@ -4,6 +4,7 @@
 //! `requests` and `ends` load, call and answer; `pod` holds what there is. State is answered from memory, never by asking the guest.
 
 pub mod api;
+pub mod begin;
 mod create;
 mod ends;
 pub mod events;

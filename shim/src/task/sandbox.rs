@@ -1,29 +1,28 @@
 //! A running pod: the machine, the connection to its agent, and what was plugged into it.
 
 use std::collections::{BTreeSet, HashMap};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use freehold_guest_api::limits::{FILES_PORT, MAX_FILE_VOLUMES};
-use freehold_guest_api::message::{Call, Configure, Disk, Empty, Happening, Rootfs};
+use freehold_guest_api::message::{Call, Disk, Empty, Happening, Rootfs};
 use serde_json::json;
 use tokio::sync::mpsc;
 
+use super::begin;
 use crate::agent::Agent;
 use crate::cgroup::Place;
 use crate::config::{Bundle, Config};
 use crate::files;
-use crate::machine::process::{END_TIME, Machine, last_words};
+use crate::machine::process::Machine;
 use crate::machine::{disks, memory, port};
 use crate::rootfs::{layers, scratch, shape};
 use crate::volumes::Volumes;
 
-/// Time for a machine to boot, under emulation on a busy node.
-const BOOT_TIME: Duration = Duration::from_secs(60);
 /// Time for the guest to write its disks and power off.
 const OFF_TIME: Duration = Duration::from_secs(2);
 /// Time for memory to be plugged; a container starts without the rest.
@@ -56,33 +55,15 @@ struct Plugged {
 }
 
 impl Sandbox {
-    /// Boots a machine and says the first words to its agent. `network` is the pod's namespace. `place` is called with supervisor and user as soon as there is
-    /// a process to end.
+    /// Gets a machine that has its first words, from a template if there is one (see [`begin`]).
     ///
     /// # Errors
     /// If it does not start or the agent does not answer; the machine is ended then.
     pub async fn boot(
         config: Config,
-        configure: Configure,
-        network: Option<OwnedFd>,
-        place: impl FnOnce(u32, u32) -> anyhow::Result<()> + Send + 'static,
+        from: begin::Beginning<impl Fn(u32, u32) -> anyhow::Result<()> + Clone + Send + Sync + 'static>,
     ) -> anyhow::Result<(Sandbox, mpsc::Receiver<Happening>)> {
-        let (machine, port) = Machine::start(&config, network, place).await?;
-        let (agent, events) = Agent::connect(port);
-        tokio::select! {
-            biased;
-            // An end is told as such, not as the lost connection that comes with it.
-            how = machine.wait() => bail!("the virtual machine ended while booting: {}", last_words(&how, &machine.console.tail())),
-            ready = agent.configure(configure, BOOT_TIME) => if let Err(error) = ready {
-                match tokio::time::timeout(END_TIME, machine.wait()).await {
-                    Ok(how) => bail!("the virtual machine ended while booting: {}", last_words(&how, &machine.console.tail())),
-                    Err(_) => bail!(
-                        "the virtual machine did not become ready: {error}; the node may be overloaded, or its KVM hang; its last words: {}",
-                        machine.console.tail()
-                    ),
-                }
-            },
-        }
+        let begin::Begun { machine, agent, events } = begin::begin(&config, from).await?;
         let sandbox = Sandbox {
             machine,
             agent,
