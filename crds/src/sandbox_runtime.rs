@@ -55,6 +55,20 @@ pub struct MicroVm {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::quantity_schema")]
     pub default_memory: Option<Quantity>,
+    /// Whether VMs begin as clones of one that has booted already; Off if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub templates: Option<Templates>,
+}
+
+/// Whether VMs begin as clones; Off if absent.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Templates {
+    /// Every VM boots.
+    #[default]
+    Off,
+    /// Each node keeps one booted VM's memory for each tenant that runs pods there, and clones it. A tenant's VMs on a node then
+    /// have the same kernel addresses.
+    PerTenant,
 }
 
 /// Whether VMs may run without hardware virtualization; Never if absent.

@@ -11,6 +11,10 @@ pub const ROOT: &str = "/opt/freehold";
 pub const LAYER_CACHE: &str = "/var/lib/freehold/layers";
 /// Bytes the layer cache may hold: 8 GiB.
 pub const LAYER_CACHE_MAX_BYTES: u64 = 8 << 30;
+/// Folder of tenants' templates on a node.
+pub const TEMPLATES: &str = "/var/lib/freehold/templates";
+/// Bytes that templates may take on a node's disk: 1 GiB, about 19 of them.
+pub const TEMPLATES_MAX_BYTES: u64 = 1 << 30;
 /// Memory of a pod without limits, where the SandboxRuntime names none.
 pub const DEFAULT_MEMORY_MIB: u32 = 256;
 
@@ -32,6 +36,10 @@ struct Config<'a> {
     default_memory_mib: u32,
     layer_cache: &'a str,
     layer_cache_max_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    templates: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    templates_max_bytes: Option<u64>,
 }
 
 /// The folder of a bundle's version on the node.
@@ -50,7 +58,7 @@ pub fn config_path(handler: &str) -> String {
 }
 
 /// The file's text.
-pub fn config(version: &str, acceleration: Acceleration, memory_mib: u32) -> Result<String, toml::ser::Error> {
+pub fn config(version: &str, acceleration: Acceleration, memory_mib: u32, templates: bool) -> Result<String, toml::ser::Error> {
     toml::to_string(&Config {
         version: 1,
         bundle: bundle_path(version),
@@ -58,6 +66,8 @@ pub fn config(version: &str, acceleration: Acceleration, memory_mib: u32) -> Res
         default_memory_mib: memory_mib,
         layer_cache: LAYER_CACHE,
         layer_cache_max_bytes: LAYER_CACHE_MAX_BYTES,
+        templates: templates.then_some(TEMPLATES),
+        templates_max_bytes: templates.then_some(TEMPLATES_MAX_BYTES),
     })
 }
 
@@ -85,10 +95,12 @@ mod tests {
 
     #[test]
     fn the_text_has_the_keys_the_shim_knows() {
-        let text = config("v1", Acceleration::Tcg, 256).unwrap();
+        let text = config("v1", Acceleration::Tcg, 256, false).unwrap();
         let expected = "version = 1\nbundle = \"/opt/freehold/versions/v1\"\nacceleration = \"tcg\"\ndefault_memory_mib = 256\n\
                         layer_cache = \"/var/lib/freehold/layers\"\nlayer_cache_max_bytes = 8589934592\n";
         assert_eq!(text, expected);
+        let with = "templates = \"/var/lib/freehold/templates\"\ntemplates_max_bytes = 1073741824\n";
+        assert_eq!(config("v1", Acceleration::Tcg, 256, true).unwrap(), format!("{expected}{with}"));
     }
 
     #[test]

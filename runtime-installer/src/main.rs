@@ -14,6 +14,7 @@ mod host;
 mod register;
 mod round;
 mod status;
+mod templates;
 
 use anyhow::Context;
 use clap::Parser;
@@ -71,26 +72,32 @@ async fn main() -> anyhow::Result<()> {
     let server = tokio::spawn(connections::serve(listener, routes, stop.clone()));
     let client = kube::Client::try_default().await.context("no way to the API server")?;
     loop {
-        let wait = tokio::select! {
+        let (wait, templating) = tokio::select! {
             () = stop.wait() => break,
             done = round(&client, &arguments) => match done {
-                Ok(ready) => {
+                Ok(outcome) => {
                     readiness.set(true);
-                    if ready { RECHECK } else { RETRY }
+                    (if outcome.reason == status::PASSED { RECHECK } else { RETRY }, outcome.templates)
                 }
                 Err(error) => {
                     tracing::error!(error = format!("{error:#}"), "the round could not be reported");
-                    RETRY
+                    (RETRY, None)
                 }
             },
         };
-        tokio::select! { () = stop.wait() => break, () = tokio::time::sleep(wait) => {} }
+        let meanwhile = async {
+            match &templating {
+                Some(templating) => templates::keep(&client, &arguments.root, templating).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! { () = stop.wait() => break, () = tokio::time::sleep(wait) => {}, () = meanwhile => {} }
     }
     server.await.context("the health server ended badly")
 }
 
-/// One round and its report; whether the node is ready.
-async fn round(client: &kube::Client, arguments: &Arguments) -> anyhow::Result<bool> {
+/// One round and its report.
+async fn round(client: &kube::Client, arguments: &Arguments) -> anyhow::Result<status::Outcome> {
     let (runtime, node) = (arguments.runtime.as_str(), arguments.node_name.as_str());
     let runtimes: Api<SandboxRuntime> = Api::all(client.clone());
     let spec = runtimes.get(runtime).await.with_context(|| format!("could not read SandboxRuntime {runtime}"))?;
@@ -119,5 +126,5 @@ async fn round(client: &kube::Client, arguments: &Arguments) -> anyhow::Result<b
         .patch_status(&name, &parameters, &Patch::Apply(document))
         .await
         .with_context(|| format!("could not apply the status of NodeRuntime {name}"))?;
-    Ok(ready)
+    Ok(outcome)
 }

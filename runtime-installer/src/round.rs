@@ -8,9 +8,10 @@ use crate::containerd::Runtime;
 use crate::handler::{self, Acceleration};
 use crate::register::{Node, below, write};
 use crate::status::{Outcome, PASSED};
+use crate::templates::Templating;
 use crate::{bundle, host};
 use anyhow::Context;
-use freehold_crds::{Emulation, SandboxRuntime};
+use freehold_crds::{Emulation, SandboxRuntime, Templates};
 use std::path::Path;
 use std::time::Duration;
 
@@ -23,7 +24,8 @@ const CANARY_MARGIN: Duration = Duration::from_secs(5);
 
 /// Does everything once.
 pub async fn run(node: &Node, image: &Path, runtime: &SandboxRuntime) -> Outcome {
-    let mut outcome = Outcome { containerd: None, version: None, canary: None, reason: "InstallFailed", message: String::new() };
+    let (reason, message) = ("InstallFailed", String::new());
+    let mut outcome = Outcome { containerd: None, version: None, canary: None, templates: None, reason, message };
     if let Err(error) = steps(node, image, runtime, &mut outcome).await {
         outcome.message = format!("{error:#}");
     }
@@ -53,22 +55,25 @@ async fn steps(node: &Node, image: &Path, runtime: &SandboxRuntime, outcome: &mu
             return Ok(());
         }
     };
-    let text = handler::config(&version, answer.acceleration, memory)?;
+    let templates = options.templates == Some(Templates::PerTenant);
+    let text = handler::config(&version, answer.acceleration, memory, templates)?;
     write(&below(&node.root, &handler::config_path(&name)), &text)?;
 
     outcome.reason = "RegistrationFailed";
-    let registered = Runtime { shim: handler::shim_path(&version), config: handler::config_path(&name), handler: name };
+    let registered_config = handler::config_path(&name);
+    let registered = Runtime { shim: handler::shim_path(&version), config: registered_config.clone(), handler: name };
     outcome.containerd = Some(node.register(&registered).await?);
     outcome.message = format!("a VM answered in {} ms", answer.start_milliseconds);
     outcome.canary = Some(answer);
     outcome.reason = PASSED;
+    outcome.templates = templates.then(|| Templating { shim: handler::shim_path(&version), config: registered_config });
     Ok(())
 }
 
 /// Boots one VM on the node, with a configuration beside the one in force.
 async fn boot(node: &Node, name: &str, version: &str, acceleration: Acceleration, memory: u32) -> anyhow::Result<Answer> {
     let config = handler::config_path(&format!(".{name}.canary"));
-    write(&below(&node.root, &config), &handler::config(version, acceleration, memory)?)?;
+    write(&below(&node.root, &config), &handler::config(version, acceleration, memory, false)?)?;
     let seconds = if acceleration == Acceleration::Kvm { KVM_SECONDS } else { TCG_SECONDS };
     let (shim, limit) = (handler::shim_path(version), seconds.to_string());
     let command = [shim.as_str(), "canary", "--config", &config, "--timeout-seconds", &limit];

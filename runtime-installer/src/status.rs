@@ -5,6 +5,7 @@
 
 use crate::canary::Answer;
 use crate::handler::Acceleration;
+use crate::templates::Templating;
 use serde_json::{Value, json};
 
 /// Group and version of our resources.
@@ -19,6 +20,8 @@ pub struct Outcome {
     pub version: Option<String>,
     /// The canary's answer, if one ran.
     pub canary: Option<Answer>,
+    /// How tenants' templates are made, where they are.
+    pub templates: Option<Templating>,
     /// Reason of the Ready condition; only [`PASSED`] means ready.
     pub reason: &'static str,
     /// For people: what happened and what to do.
@@ -92,6 +95,7 @@ mod tests {
             containerd: Some(("2.1.4".to_owned(), "/x".to_owned())),
             version: Some("v1".to_owned()),
             canary: Some(canary),
+            templates: None,
             reason: PASSED,
             message: "ran".to_owned(),
         };
