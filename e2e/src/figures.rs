@@ -22,13 +22,16 @@ fn spread(values: &[f64], digits: usize) -> String {
 }
 
 /// The head of the table whose rows [`row`] makes.
-pub const HEAD: &str = "| | runc | machine | ratio |\n|---|---|---|---|";
+pub const HEAD: &str = "| | runc | machine, cold | machine, clone | cold : runc | clone : runc |\n|---|---|---|---|---|---|";
 
-/// One line: what was measured, both kinds, and the ratio of their medians where there is one.
-pub fn row(what: &str, runc: &[f64], machine: &[f64], digits: usize) -> String {
-    let ratio = median(machine) / median(runc);
-    let ratio = if ratio.is_finite() { format!("{ratio:.1}") } else { "–".into() };
-    format!("| {what} | {} | {} | {ratio} |", spread(runc, digits), spread(machine, digits))
+/// One line: what was measured of pods on runc, in machines that booted and in clones, and the ratios of their medians where there are any.
+pub fn row(what: &str, [runc, cold, clone]: [&[f64]; 3], digits: usize) -> String {
+    let ratio = |of: &[f64]| {
+        let ratio = median(of) / median(runc);
+        if ratio.is_finite() { format!("{ratio:.1}") } else { "–".into() }
+    };
+    let [a, b, c] = [runc, cold, clone].map(|values| spread(values, digits));
+    format!("| {what} | {a} | {b} | {c} | {} | {} |", ratio(cold), ratio(clone))
 }
 
 #[cfg(test)]
@@ -45,8 +48,9 @@ mod tests {
 
     #[test]
     fn rows() {
-        assert_eq!(row("a", &[1.0, 2.0, 1.5], &[3.0, 4.0, 3.5], 1), "| a | 1.5 (1.0–2.0) | 3.5 (3.0–4.0) | 2.3 |");
-        assert_eq!(row("b", &[], &[3.0], 2), "| b | – | 3.00 | – |");
-        assert_eq!(row("c", &[0.0], &[3.0], 0), "| c | 0 | 3 | – |");
+        let all = [&[1.0, 2.0, 1.5][..], &[3.0, 4.0, 3.5], &[2.0]];
+        assert_eq!(row("a", all, 1), "| a | 1.5 (1.0–2.0) | 3.5 (3.0–4.0) | 2.0 | 2.3 | 1.3 |");
+        assert_eq!(row("b", [&[], &[3.0], &[]], 2), "| b | – | 3.00 | – | – | – |");
+        assert_eq!(row("c", [&[0.0], &[3.0], &[0.0]], 0), "| c | 0 | 3 | 0 | – | – |");
     }
 }

@@ -1,4 +1,4 @@
-//! Measures pods in machines beside pods on runc, in one run on one node, and prints a table of Markdown.
+//! Measures pods in machines, booted and cloned, beside pods on runc, in one run on one node, and prints a table of Markdown.
 //!
 //! `scripts/bench` gives it a cluster: `FREEHOLD_KUBECONFIG` is an administrator's, `FREEHOLD_NODE` a command that runs
 //! others as root on the node, `FREEHOLD_SHIM` and `FREEHOLD_HANDLER` the shim's and the handler's path there. Nothing here
@@ -34,13 +34,19 @@ const LONG: Duration = Duration::from_secs(300);
 /// A kind of pods.
 struct Kind {
     name: &'static str,
+    /// Machines of this namespace boot, or are clones: the node's map says whose it is.
+    namespace: &'static str,
     class: Option<&'static str>,
     /// The shim's name: it and all below it are a pod's processes.
     shim: &'static str,
 }
 
-const RUNC: Kind = Kind { name: "runc", class: None, shim: "containerd-shim-runc-v2" };
-const MACHINE: Kind = Kind { name: "machine", class: Some("freehold-microvm"), shim: "containerd-shim-freehold-v2" };
+const RUNC: Kind = Kind { name: "runc", namespace: "default", class: None, shim: "containerd-shim-runc-v2" };
+const COLD: Kind =
+    Kind { name: "cold", namespace: "default", class: Some("freehold-microvm"), shim: "containerd-shim-freehold-v2" };
+const CLONE: Kind = Kind { name: "clone", namespace: "kube-public", ..COLD };
+/// All of them, in the order of the table's columns.
+const KINDS: [&Kind; 3] = [&RUNC, &COLD, &CLONE];
 
 /// Seconds of pods' lives.
 #[derive(Default)]
@@ -65,7 +71,8 @@ fn pod(kind: &Kind, name: &str) -> anyhow::Result<Pod> {
         // A process that takes TERM, so that deleting is not a wait for the grace to be over.
         "command": ["sh", "-c", "trap 'exit 0' TERM; echo first; sleep 100000 & wait"],
     });
-    let mut pod = json!({"metadata": {"name": name}, "spec": {"containers": [container]}});
+    let spec = json!({"automountServiceAccountToken": false, "containers": [container]});
+    let mut pod = json!({"metadata": {"name": name}, "spec": spec});
     if let Some(class) = kind.class {
         pod["spec"]["runtimeClassName"] = json!(class);
     }
@@ -117,7 +124,7 @@ async fn live(pods: &Api<Pod>, kind: &Kind, round: usize, lives: &mut Lives) -> 
 }
 
 /// Weight of one pod, and of several together.
-async fn weights(pods: &Api<Pod>, kind: &Kind) -> anyhow::Result<[Weight; 2]> {
+async fn weights(pods: &Api<Pod>, kind: &Kind) -> anyhow::Result<Vec<Weight>> {
     let name = |n: usize| format!("{}-heavy-{n}", kind.name);
     create(pods, kind, &name(1)).await?;
     let one = weigh(kind).await?;
@@ -127,74 +134,93 @@ async fn weights(pods: &Api<Pod>, kind: &Kind) -> anyhow::Result<[Weight; 2]> {
     let several = weigh(kind).await?;
     let names: Vec<String> = (1..=SEVERAL).map(name).collect();
     try_join_all(names.iter().map(|name| remove(pods, name))).await?;
-    Ok([one, several])
+    Ok(vec![one, several])
 }
 
-/// Seconds until all of a crowd run, and until all of it has gone.
-async fn crowd(pods: &Api<Pod>, kind: &Kind) -> anyhow::Result<[f64; 2]> {
+/// Seconds until all of a crowd run, what they weigh, and seconds until all of it has gone.
+async fn crowd(pods: &Api<Pod>, kind: &Kind) -> anyhow::Result<([f64; 2], Weight)> {
     let names: Vec<String> = (1..=CROWD).map(|n| format!("{}-crowd-{n}", kind.name)).collect();
     let began = Instant::now();
     try_join_all(names.iter().map(|name| create(pods, kind, name))).await?;
     let run = began.elapsed().as_secs_f64();
+    let weight = weigh(kind).await?;
     let began = Instant::now();
     try_join_all(names.iter().map(|name| remove(pods, name))).await?;
-    Ok([run, began.elapsed().as_secs_f64()])
+    Ok(([run, began.elapsed().as_secs_f64()], weight))
 }
 
-/// Seconds of cold machines from start to their agent's answer, and what QEMU says that it runs with.
-fn canaries() -> anyhow::Result<(Vec<f64>, String)> {
+/// Seconds of machines alone from start to their agent's answer, and what QEMU says that they run with.
+fn canaries(tenant: Option<&str>) -> anyhow::Result<(Vec<f64>, String)> {
     let path = |name: &str| std::env::var(name).with_context(|| format!("{name} is not set: run scripts/bench"));
     let (shim, handler) = (path("FREEHOLD_SHIM")?, path("FREEHOLD_HANDLER")?);
+    let mut command = vec![shim.as_str(), "canary", "--config", &handler, "--timeout-seconds", "60"];
+    command.extend(tenant.iter().flat_map(|tenant| ["--tenant", tenant]));
     let (mut times, mut acceleration) = (Vec::new(), String::new());
     for _ in 0..ROUNDS {
-        let said: Value = serde_json::from_str(&node(&[&shim, "canary", "--config", &handler, "--timeout-seconds", "60"])?)?;
+        let said: Value = serde_json::from_str(&node(&command)?)?;
         times.push(said["startMilliseconds"].as_f64().context("a canary without a time")? / 1000.0);
         acceleration = said["acceleration"].as_str().context("a canary that does not say how it runs")?.to_owned();
     }
     Ok((times, acceleration))
 }
 
+/// What a kind of pods did.
+struct Measured {
+    lives: Lives,
+    crowd: [f64; 2],
+    /// Of one, of several, of a crowd.
+    weights: Vec<Weight>,
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let client = people::client("FREEHOLD_KUBECONFIG").await?;
-    let pods: Api<Pod> = Api::default_namespaced(client);
-    let (cold, acceleration) = canaries()?;
-    for kind in [&RUNC, &MACHINE] {
-        live(&pods, kind, 0, &mut Lives::default()).await?; // converts the layer, fills caches
+    let tenant = std::env::var("FREEHOLD_TENANT").context("FREEHOLD_TENANT is not set: run scripts/bench")?;
+    let pods = KINDS.map(|kind| Api::<Pod>::namespaced(client.clone(), kind.namespace));
+    let ((cold, acceleration), (clone, _)) = (canaries(None)?, canaries(Some(&tenant))?);
+    let mut lives = KINDS.map(|_| Lives::default());
+    for (kind, pods) in KINDS.iter().zip(&pods) {
+        live(pods, kind, 0, &mut Lives::default()).await?; // converts the layer, fills caches
     }
-    let [mut runc, mut machine] = [Lives::default(), Lives::default()];
     for round in 1..=ROUNDS {
-        live(&pods, &RUNC, round, &mut runc).await?;
-        live(&pods, &MACHINE, round, &mut machine).await?;
+        for ((kind, pods), lives) in KINDS.iter().zip(&pods).zip(&mut lives) {
+            live(pods, kind, round, lives).await?;
+        }
     }
-    let (runc_weights, machine_weights) = (weights(&pods, &RUNC).await?, weights(&pods, &MACHINE).await?);
-    let (runc_crowd, machine_crowd) = (crowd(&pods, &RUNC).await?, crowd(&pods, &MACHINE).await?);
-
-    println!("QEMU itself reports: **{acceleration}**.\n\n{HEAD}");
-    let print = |what: &str, runc: &[f64], machine: &[f64], digits| println!("{}", row(what, runc, machine, digits));
-    print("a machine alone, from start to its agent's first answer, s", &[], &cold, 2);
-    print("pod created until Running, s", &runc.running, &machine.running, 2);
-    print("pod created until the first byte of its log, s", &runc.first_byte, &machine.first_byte, 2);
-    print("exec of `true`, there and back, s", &runc.exec, &machine.exec, 3);
-    print("delete until gone, s", &runc.gone, &machine.gone, 2);
-    for (n, what) in
-        [format!("{CROWD} pods at once, until the last runs, s"), format!("{CROWD} pods at once, until the last has gone, s")]
-            .iter()
-            .enumerate()
-    {
-        print(what, &[runc_crowd[n]], &[machine_crowd[n]], 1);
+    let mut measured = Vec::new();
+    for ((kind, pods), lives) in KINDS.iter().zip(&pods).zip(lives) {
+        let mut weights = weights(pods, kind).await?;
+        let (crowd, weight) = crowd(pods, kind).await?;
+        weights.push(weight);
+        measured.push(Measured { lives, crowd, weights });
     }
-    for (n, count) in [1, SEVERAL].into_iter().enumerate() {
-        let among = if count == 1 { "one pod".to_owned() } else { format!("each of {count} pods") };
-        let (runc, machine, count) = (runc_weights[n], machine_weights[n], count as f64);
-        print(&format!("memory of {among}: shim, MiB"), &[runc.shim_mib / count], &[machine.shim_mib / count], 1);
-        print(&format!("memory of {among}: what is below it, MiB"), &[runc.below_mib / count], &[machine.below_mib / count], 1);
-        print(
-            &format!("{among} at rest, thousandths of a processor"),
-            &[runc.processors * 1e3 / count],
-            &[machine.processors * 1e3 / count],
-            1,
-        );
-    }
+    let [runc, booted, cloned] = measured.as_slice() else { anyhow::bail!("three kinds were measured") };
+    print(&acceleration, [&cold, &clone], [runc, booted, cloned]);
     Ok(())
+}
+
+fn print(acceleration: &str, [cold, clone]: [&[f64]; 2], kinds: [&Measured; 3]) {
+    println!("QEMU itself reports: **{acceleration}**.\n\n{HEAD}");
+    println!("{}", row("a machine alone, from start to its agent's first answer, s", [&[], cold, clone], 2));
+    let lives = |what: &str, of: fn(&Lives) -> &[f64], digits| {
+        println!("{}", row(what, kinds.map(|kind| of(&kind.lives)), digits));
+    };
+    lives("pod created until Running, s", |lives| &lives.running, 2);
+    lives("pod created until the first byte of its log, s", |lives| &lives.first_byte, 2);
+    lives("exec of `true`, there and back, s", |lives| &lives.exec, 3);
+    lives("delete until gone, s", |lives| &lives.gone, 2);
+    for (n, what) in ["the last runs", "the last has gone"].into_iter().enumerate() {
+        let values = kinds.map(|kind| [kind.crowd[n]]);
+        println!("{}", row(&format!("{CROWD} pods at once, until {what}, s"), values.each_ref().map(|one| one.as_slice()), 1));
+    }
+    for (n, count) in [1, SEVERAL, CROWD].into_iter().enumerate() {
+        let among = if count == 1 { "one pod".to_owned() } else { format!("each of {count} pods") };
+        let each = |what: &str, of: fn(&Weight) -> f64| {
+            let values = kinds.map(|kind| [of(&kind.weights[n]) / count as f64]);
+            println!("{}", row(what, values.each_ref().map(|one| one.as_slice()), 1));
+        };
+        each(&format!("memory of {among}: shim, MiB"), |weight| weight.shim_mib);
+        each(&format!("memory of {among}: what is below it, MiB"), |weight| weight.below_mib);
+        each(&format!("{among} at rest, thousandths of a processor"), |weight| weight.processors * 1e3);
+    }
 }
