@@ -12,7 +12,7 @@ use super::pod::{Done, Pod, Task, TaskError};
 use super::process::Process;
 use super::sandbox::Sandbox;
 use super::stdio::{self, Paths};
-use crate::agent::client;
+use crate::agent::client::{self, AgentError};
 use crate::record::Record;
 use crate::{network, spec};
 
@@ -135,6 +135,12 @@ impl Pod {
         let signal = Signal { container: id.to_owned(), exec_id: exec_id.to_owned(), signal, all };
         let killed = signal.signal == SIGKILL;
         match sandbox.agent.command("Signal", Call::Signal(signal)).await {
+            // A guest that does not answer would never end anything, and the pod could never be deleted.
+            Err(error @ AgentError::Late(..)) => {
+                tracing::warn!(id, exec_id, %error, "the machine is ended, because its guest does not take a signal");
+                sandbox.machine.kill();
+                Ok(())
+            }
             Err(error) if !killed => Err(error.into()),
             // A process that ends on its own meanwhile answers ESRCH, which SIGKILL wants anyway.
             Err(error) => Err(TaskError::NotFound(format!("process: {error}"))),
