@@ -34,6 +34,8 @@ const VALUES: &[(&str, &str)] = &[
     ("{{ toJson ((.Values.breakGlass).users | default list) }}", r#"["restorer"]"#),
     (r#"{{ include "freehold.image" (dict "root" . "name" "network-enforcer") }}"#, r#""registry.example/network-enforcer:1""#),
     ("{{ toJson ((.Values.breakGlass).groups | default list) }}", r#"["oidc:emergency"]"#),
+    ("{{- if or (.Values.breakGlass).users (.Values.breakGlass).groups }}", ""),
+    ("{{- end }}", ""),
 ];
 
 /// The messages of all validations of all policies that refuse the request.
