@@ -29,8 +29,15 @@ pub const OPERATOR: &str = "system:serviceaccount:freehold-system:freehold-opera
 /// Names that no tenant's namespace has, besides all that start with `kube-`: others trust them by name.
 pub const RESERVED_NAMES: &[&str] = &["default", "freehold-system", "freehold-node", "freehold-probe"];
 
-/// Labels that are guarded in a tenant's namespace: what admission, scheduling and device claims trust.
-pub const GUARDED_LABELS: &[&str] = &["resource.kubernetes.io/admin-access", "resource.k8s.io/admin-access"];
+/// Labels that are guarded in a tenant's namespace: what device claims trust, and by which well-known webhooks (Gatekeeper, kube-mgmt, cert-manager)
+/// pass a namespace over.
+pub const GUARDED_LABELS: &[&str] = &[
+    "resource.kubernetes.io/admin-access",
+    "resource.k8s.io/admin-access",
+    "admission.gatekeeper.sh/ignore",
+    "openpolicyagent.org/webhook",
+    "cert-manager.io/disable-validation",
+];
 /// Annotations that are guarded: admission plugins of Kubernetes rewrite every pod by them.
 pub const GUARDED_ANNOTATIONS: &[&str] = &[
     "scheduler.alpha.kubernetes.io/node-selector",

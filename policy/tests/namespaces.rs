@@ -152,6 +152,18 @@ fn what_is_guarded() {
         ("no version", Some(version("v1.30")), "a".into(), None),
         ("admin access", Some("a".into()), "a resource.kubernetes.io/admin-access=true".into(), Some(admin)),
         ("created with admin access", None, "a resource.kubernetes.io/admin-access=true".into(), Some(admin)),
+        (
+            "passed over by a webhook",
+            Some("a".into()),
+            "a admission.gatekeeper.sh/ignore=yes".into(),
+            Some("metadata.labels[admission.gatekeeper.sh/ignore]"),
+        ),
+        (
+            "no more passed over",
+            Some("a cert-manager.io/disable-validation=true".into()),
+            "a".into(),
+            Some("metadata.labels[cert-manager.io/disable-validation]"),
+        ),
         ("our other labels", Some("a".into()), "a freehold.dev/x=y".into(), Some("metadata.labels[freehold.dev/x]")),
         ("our other labels removed", Some("a freehold.dev/x=y".into()), "a".into(), Some("metadata.labels[freehold.dev/x]")),
         (
@@ -171,6 +183,33 @@ fn what_is_guarded() {
         assert!(judge(Phase::Judge, &requester("own:a adopt:a"), old.as_ref(), &new).admitted(), "{name}: platform team");
         let operator = Requester { username: OPERATOR.to_owned(), ..owner };
         assert!(judge(Phase::Judge, &operator, old.as_ref(), &new).admitted(), "{name}: operator");
+    }
+}
+
+/// The floor alone judges subresources.
+#[test]
+fn a_namespace_is_released_by_the_system() {
+    let controller = "system:serviceaccount:kube-system:namespace-controller";
+    for (who, answers, was, refused) in [
+        ("alice", vec!["belongs"], "a", true),
+        ("alice", vec![], "a", true),
+        ("alice", vec!["mayAdoptOld"], "a", false),
+        ("root", vec!["belongs", "roams"], "a", false),
+        (controller, vec![], "a", false),
+        ("alice", vec!["belongs"], "", false),
+    ] {
+        let found = floor::refusals(&floor::Request {
+            group: String::new(),
+            resource: "namespaces".to_owned(),
+            subresource: "finalize".to_owned(),
+            namespace: String::new(),
+            old: Some(namespace(was)),
+            object: namespace(was),
+            params: None,
+            username: who.to_owned(),
+            answers: answers.iter().map(|answer| (*answer).to_owned()).collect(),
+        });
+        assert_eq!(!found.is_empty(), refused, "{who} with {answers:?} of {was:?}: {found:?}");
     }
 }
 
