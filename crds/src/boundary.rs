@@ -10,8 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BoundaryState, ClassNames, EnforcementMode, ImageRules, PodSecurityLevel, ServiceType, TemplateViolations, TolerationRule,
-    UserNamespaces,
+    BoundaryState, ClassNames, EnforcementMode, ImageRules, NodeTenancy, PodSecurityLevel, ServiceType, TemplateViolations,
+    TolerationRule, UserNamespaces,
 };
 
 /// What is in force in this namespace. Made by the operator from the Tenant; the floor's policies and the webhook judge by it.
@@ -61,6 +61,10 @@ pub struct BoundarySpec {
     /// What claims of storage may say.
     #[serde(default)]
     pub storage: StorageBoundary,
+    /// Labels and annotations of objects of some kinds.
+    #[serde(default)]
+    #[schemars(length(max = 8))]
+    pub objects: Vec<crate::ObjectRules>,
     /// What becomes of workloads whose pods could never run.
     #[serde(default)]
     pub template_violations: TemplateViolations,
@@ -114,6 +118,9 @@ pub struct PodBoundary {
     #[serde(default)]
     #[schemars(length(max = 8), inner(length(min = 1, max = 253)))]
     pub scheduler_names: Vec<String>,
+    /// Whether pods run on nodes of the tenant's own; what that means stands in `nodeSelector` and `tolerations` too.
+    #[serde(default)]
+    pub tenancy: NodeTenancy,
     /// Node labels that every pod asks for.
     #[serde(default)]
     #[schemars(schema_with = "crate::choice::labels_schema")]

@@ -85,6 +85,17 @@ pub enum PodSecurityLevel {
     Restricted,
 }
 
+/// Whose a tenant's nodes are; Shared if absent.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NodeTenancy {
+    /// Others' pods may run beside its own.
+    #[default]
+    Shared,
+    /// Its pods run on nodes of its own and nowhere else: those with the label `freehold.dev.node-restriction.kubernetes.io/tenant` and the taint
+    /// `freehold.dev/tenant`, both with the tenant's name as value.
+    Dedicated,
+}
+
 /// Whether pods must run in a user namespace of their own (`spec.hostUsers: false`); Optional if absent.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UserNamespaces {

@@ -96,6 +96,10 @@ pub struct TenantDefaults {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
     pub csi_drivers: Option<Vec<String>>,
+    /// Labels and annotations of objects of some kinds in the namespaces; the webhook alone holds them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8))]
+    pub objects: Option<Vec<crate::ObjectRules>>,
     /// What a tenant may do at the Kubernetes API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api: Option<TenantApi>,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// The namespaces of a tenant.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[x_kube(validation = Rule::new("!has(self.declared) || self.declared.all(d, !d.name.startsWith('kube-') && !(d.name in ['default', 'freehold-system', 'freehold-node']))").message("a declared namespace is none of the system's: no name that begins with kube-, nor default, freehold-system, freehold-node"))]
 #[serde(rename_all = "camelCase")]
 pub struct TenantNamespaces {
     /// How many namespaces the tenant may make, each with a share of the quota; 5 if absent.
@@ -54,7 +55,8 @@ pub enum NamespaceDeletion {
 }
 
 /// A namespace that is made if it is not there.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[x_kube(validation = Rule::new("!has(self.labels) || self.labels.all(k, !k.startsWith('freehold.dev/') && !k.endsWith('/admin-access'))").message("labels freehold.dev/... and .../admin-access are not given by a Tenant"))]
 #[serde(rename_all = "camelCase")]
 pub struct DeclaredNamespace {
     /// Its name.
@@ -66,8 +68,9 @@ pub struct DeclaredNamespace {
     pub labels: Option<BTreeMap<String, String>>,
 }
 
-/// Labels of a tenant's namespaces.
+/// Labels that are given, needed or kept away.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[x_kube(validation = Rule::new("!has(self.managed) || self.managed.all(k, !k.startsWith('freehold.dev/') && !k.endsWith('/admin-access'))").message("labels freehold.dev/... and .../admin-access are not given by a Tenant"))]
 #[serde(rename_all = "camelCase")]
 pub struct NamespaceLabels {
     /// Labels that each has with this value.
@@ -98,7 +101,7 @@ pub struct RequiredLabel {
     pub values: Option<Vec<String>>,
 }
 
-/// Annotations of a tenant's namespaces.
+/// Annotations that are kept away.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct NamespaceAnnotations {

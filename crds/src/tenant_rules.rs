@@ -6,7 +6,10 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ClassNames, OwnerClusterRole, OwnerKind, PodSecurityLevel, Quantities, ServiceType, TolerationRule, UserNamespaces};
+use crate::{
+    ClassNames, NodeTenancy, OwnerClusterRole, OwnerKind, PodSecurityLevel, Quantities, ServiceType, TolerationRule,
+    UserNamespaces,
+};
 
 /// How much rights pods may have.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +27,9 @@ pub struct TenantPodSecurity {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct TenantNodes {
+    /// Whether the tenant has nodes of its own; Shared if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenancy: Option<NodeTenancy>,
     /// Node labels that every pod asks for; filled in where a pod does not say them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::choice::labels_schema")]

@@ -23,7 +23,9 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 
+use crate::births::Births;
 use crate::desired::hosts::hosts;
 use crate::desired::runtime::RUNTIME_LABEL;
 use crate::desired::trust::Home;
@@ -56,6 +58,9 @@ pub struct Cache {
     pub tenant_wakes: Arc<Wakes>,
     /// SandboxRuntimes to look at.
     pub sandbox_wakes: Arc<Wakes>,
+    /// Namespaces that were made as a tenant's since we watch.
+    pub births: Births,
+    change: watch::Sender<()>,
 }
 
 /// The watches of a [`Cache`]; they end with it.
@@ -95,6 +100,8 @@ impl Cache {
             optional,
             tenant_wakes: Arc::default(),
             sandbox_wakes: Arc::default(),
+            births: Births::default(),
+            change: watch::Sender::default(),
         });
         let (mut watches, all) = (Watches::new(), watcher::Config::default());
         let ours = watcher::Config::default().labels(&format!("{MANAGED_LABEL}={MANAGED}"));
@@ -117,10 +124,22 @@ impl Cache {
         watches.spawn(follow(cache.clone(), Api::all(client.clone()), all.clone(), (), classes, |_, _: &TenantClass| {
             vec![Concern::AllTenants]
         }));
-        let every = cache.tenants.clone();
-        watches.spawn(follow(cache.clone(), Api::all(client.clone()), all.clone(), (), namespaces, move |before, namespace| {
-            concerned_by_namespace(before, namespace, &every.state())
-        }));
+        let (every, born) = (cache.tenants.clone(), cache.clone());
+        watches.spawn(follow(
+            cache.clone(),
+            Api::all(client.clone()),
+            all.clone(),
+            (),
+            namespaces,
+            move |before: Option<&PartialObjectMeta<Namespace>>, namespace: &PartialObjectMeta<Namespace>| {
+                if let (None, None, Some(uid), Some(_)) =
+                    (before, &namespace.metadata.deletion_timestamp, &namespace.metadata.uid, tenant_of(namespace))
+                {
+                    born.births.note(uid);
+                }
+                concerned_by_namespace(before, namespace, &every.state())
+            },
+        ));
         watches.spawn(follow(
             cache.clone(),
             Api::all(client.clone()),
@@ -178,12 +197,22 @@ impl Cache {
         self.owned.get(&object.kind)?.get(&reference)
     }
 
+    /// Tells of every event after it came into its store.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.change.subscribe()
+    }
+
     /// What is known of the namespace of a ServiceAccount.
     pub fn home(&self, namespace: &str) -> Home {
         match self.namespaces.get(&ObjectRef::new(namespace)) {
             None => Home::Missing,
             Some(found) => tenant_of(&*found).map_or(Home::Platforms, Home::Tenants),
         }
+    }
+
+    /// An object of ours that is the cluster's, as it is stored.
+    pub fn cluster_object(&self, kind: Kind, name: &str) -> Option<Arc<DynamicObject>> {
+        self.owned.get(&kind)?.get(&ObjectRef::new_with(name, kind.resource()))
     }
 
     /// The Boundary of a namespace as it is stored.
@@ -307,6 +336,7 @@ async fn follow<K>(
             Event::Init | Event::InitApply(_) => Vec::new(),
         };
         writer.apply_watcher_event(&event);
+        cache.change.send_replace(());
         concerned.iter().for_each(|concern| cache.tell(concern));
     }
 }

@@ -2,18 +2,21 @@
 //!
 //! Input: Tenants, Namespaces that say whose they are, SandboxRuntimes and the NodeRuntimes of the nodes. The API server,
 //! the floor's policies and the webhook act on what is written. [`desired`], and [`conditions`] decide as pure
-//! functions; [`survey`] looks through what exists; [`cache`] watches, [`apply`] writes, [`tenants`] and [`sandboxes`] bring them together, [`probes`] asks nodes whether NetworkPolicies hold, [`leader`] sees to it
+//! functions; [`survey`] looks through what exists; [`cache`] watches, [`apply`] writes, [`guard`] closes one namespace, [`tenants`] and [`sandboxes`] bring them together, [`probes`] asks nodes whether NetworkPolicies hold, [`leader`] sees to it
 //! that one process does so at a time.
 //!
 //! Not here yet: a ledger that moves unused shares of a quota.
 
 pub mod apply;
+pub mod births;
 pub mod cache;
 pub mod conditions;
 pub mod desired;
 #[cfg(test)]
 mod fixtures;
+pub mod guard;
 pub mod leader;
+pub mod leavers;
 pub mod metrics;
 pub mod probes;
 pub mod sandboxes;

@@ -19,8 +19,8 @@ use k8s_openapi::jiff::SignedDuration;
 use kube::runtime::events::Recorder;
 use kube::runtime::{Config, applier};
 
-/// Tenants, and SandboxRuntimes, that are worked on at once.
-const CONCURRENCY: u16 = 4;
+/// Tenants, and SandboxRuntimes, that are worked on at once. More than there are processors: a round mostly waits, for the API server and for quotas to count.
+const CONCURRENCY: u16 = 16;
 /// Longest time that running rounds have to end after a stop; below the usual grace period of 30 seconds.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 

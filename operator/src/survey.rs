@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use freehold_crds::{BoundarySpec, BoundaryState, EnforcementMode, TemplateViolations, TenantWouldDeny};
 use freehold_policy::objects::{self, Object};
-use freehold_policy::{Phase, pods, view};
+use freehold_policy::{Phase, pods, runtime_class, view};
 use kube::api::{Api, ApiResource, DynamicObject, ListParams};
 use kube::{Client, ResourceExt as _};
 
@@ -102,14 +102,16 @@ fn enforced(boundary: &BoundarySpec) -> BoundarySpec {
     }
 }
 
-/// What stands first against an object of this kind; None if it would be admitted, completed where the webhook completes.
-pub fn judge(boundary: &BoundarySpec, namespace: &str, kind: &str, json: &str) -> Option<String> {
+/// What stands first against an object of this kind; None if it would be admitted, completed where the webhook completes. A pod is judged as it runs: one
+/// that is older than its namespace's Boundary may share the node's kernel, whatever a new one would get.
+pub fn judge(boundary: &BoundarySpec, namespace: &str, kind: &str, json: &str, made: bool) -> Option<String> {
     let decision = if kind == "Pod" {
-        pods::check(boundary, namespace, Phase::Complete, None, &serde_json::from_str::<view::Pod>(json).ok()?)
+        pods::check(boundary, namespace, Phase::Judge, None, &serde_json::from_str::<view::Pod>(json).ok()?)
     } else {
         objects::check(boundary, namespace, Phase::Complete, None, &Object::read(kind, json).ok()?)
     };
-    decision.denials.first().map(|denial| format!("{} ({})", denial.field, denial.rule))
+    let told = decision.denials.iter().find(|denial| !made || denial.rule == runtime_class::RULE);
+    told.map(|denial| format!("{} ({})", denial.field, denial.rule))
 }
 
 /// Looks through a namespace: each object that would be refused, named.
@@ -134,9 +136,9 @@ pub async fn look(client: &Client, namespace: &str, boundary: &BoundarySpec) -> 
                 Err(kube::Error::Api(status)) if status.code == 404 => break,
                 Err(error) => return Err(error),
             };
-            for object in page.items.iter().filter(|object| is_judged(object)) {
+            for object in page.items.iter().filter(|object| is_judged(object, kind)) {
                 let json = serde_json::to_string(object).map_err(kube::Error::SerdeError)?;
-                if let Some(why) = judge(&boundary, namespace, kind, &json) {
+                if let Some(why) = judge(&boundary, namespace, kind, &json, is_made(object)) {
                     refused.push(format!("{kind} {namespace}/{}: {why}", object.name_any()));
                 }
             }
@@ -149,16 +151,22 @@ pub async fn look(client: &Client, namespace: &str, boundary: &BoundarySpec) -> 
     Ok(refused)
 }
 
-/// What people made: what is ours follows other rules, and what a controller made is judged by what it was made from.
-fn is_judged(object: &DynamicObject) -> bool {
-    let is_made = object.owner_references().iter().any(|owner| owner.controller == Some(true));
-    !is_made && object.labels().get(MANAGED_LABEL).is_none_or(|value| value != MANAGED)
+/// What people made: what is ours follows other rules, and what a controller made is judged by what it was made from; but for where a pod runs, which its
+/// template may say otherwise by now. Pods that ended run nowhere.
+fn is_judged(object: &DynamicObject, kind: &str) -> bool {
+    let ended = matches!(object.data["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
+    let counts = if kind == "Pod" { !ended } else { !is_made(object) };
+    counts && object.labels().get(MANAGED_LABEL).is_none_or(|value| value != MANAGED)
+}
+
+fn is_made(object: &DynamicObject) -> bool {
+    object.owner_references().iter().any(|owner| owner.controller == Some(true))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     fn boundary() -> BoundarySpec {
         let mut boundary = BoundarySpec { enforcement_mode: EnforcementMode::Warn, ..BoundarySpec::default() };
@@ -174,9 +182,17 @@ mod tests {
         let container = |image: &str| json!([{"name": "c", "image": image}]);
         let pod = |image: &str| json!({"metadata": {"name": "p"}, "spec": {"containers": container(image)}});
         let deployment = |image: &str| json!({"metadata": {"name": "d"}, "spec": {"template": pod(image)}});
+        let in_machine = |image: &str| json!({"metadata": {"name": "p"}, "spec": {"runtimeClassName": "freehold-microvm", "containers": container(image)}});
+        let runtime = Some("spec.runtimeClassName (runtime classes)");
         for (what, kind, object, expected) in [
-            ("a pod that the webhook completes", "Pod", pod("registry.example/a"), None),
-            ("a pod with a foreign image", "Pod", pod("evil.example/a"), Some("spec.containers[0].image (image registries)")),
+            ("a pod in a machine", "Pod", in_machine("registry.example/a"), None),
+            ("a pod that is older than the Boundary", "Pod", pod("registry.example/a"), runtime),
+            (
+                "a pod with a foreign image",
+                "Pod",
+                in_machine("evil.example/a"),
+                Some("spec.containers[0].image (image registries)"),
+            ),
             ("a template", "Deployment", deployment("registry.example/a"), None),
             (
                 "a template with a foreign image",
@@ -188,9 +204,12 @@ mod tests {
             ("a node port", "Service", json!({"spec": {"type": "NodePort"}}), Some("spec.type (service types)")),
             ("nonsense", "Service", json!({"spec": 5}), None),
         ] {
-            let found = judge(&enforced(&boundary()), "a-dev", kind, &object.to_string());
+            let found = judge(&enforced(&boundary()), "a-dev", kind, &object.to_string(), false);
             assert_eq!(found.as_deref(), expected, "{what}");
         }
+        let made = |object: Value| judge(&enforced(&boundary()), "a-dev", "Pod", &object.to_string(), true);
+        assert_eq!(made(pod("evil.example/a")).as_deref(), runtime, "a controller's pod, for where it runs");
+        assert_eq!(made(in_machine("evil.example/a")), None, "of a controller's pod its template tells the rest");
     }
 
     #[test]
@@ -199,9 +218,13 @@ mod tests {
             serde_json::from_value(json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata})).unwrap()
         };
         let owner = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "1", "controller": true});
-        assert!(is_judged(&object(json!({"name": "p"}))));
-        assert!(!is_judged(&object(json!({"name": "p", "ownerReferences": [owner]}))));
-        assert!(!is_judged(&object(json!({"name": "p", "labels": {MANAGED_LABEL: MANAGED}}))));
+        let of_controller = object(json!({"name": "p", "ownerReferences": [owner]}));
+        assert!(is_judged(&object(json!({"name": "p"})), "Service"));
+        assert!(!is_judged(&of_controller, "ReplicaSet") && is_judged(&of_controller, "Pod"));
+        assert!(!is_judged(&object(json!({"name": "p", "labels": {MANAGED_LABEL: MANAGED}})), "Pod"));
+        let mut ended = object(json!({"name": "p"}));
+        ended.data = json!({"status": {"phase": "Succeeded"}});
+        assert!(!is_judged(&ended, "Pod"));
     }
 
     #[test]

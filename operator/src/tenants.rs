@@ -25,7 +25,9 @@ use crate::cache::Cache;
 use crate::conditions::{self, Findings};
 use crate::desired::namespace::Namespace;
 use crate::desired::resolve;
-use crate::desired::{Kind, Object, budget, cluster_network, declared, heir, hosts, namespace, network, tenant, trust};
+use crate::desired::{Kind, Object, budget, cluster_network, declared, heir, hosts, namespace, network, siblings, tenant, trust};
+use crate::guard::guard;
+use crate::leavers;
 use crate::survey::{self, Moment, Survey};
 
 /// Keeps a deleted Tenant until its grants are gone.
@@ -120,6 +122,10 @@ pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Act
     let mut want = |object: &Object| wanted.insert((object.kind, object.namespace.clone(), object.name.clone()));
 
     let siblings: Vec<String> = namespaces.iter().filter(|one| !one.terminating).map(|one| one.name.clone()).collect();
+    // The grant remembers who was an owner, so it is read before it is written.
+    if let Some(news) = leavers::part(&tenant, &siblings, &context.scribe, &context.cache).await {
+        announce(&tenant, news, &context).await;
+    }
     // The mark restricts: programs in what an earlier Tenant left behind have it too.
     let marked: Vec<String> = siblings.iter().chain(held.iter().map(|(namespace, _)| namespace)).cloned().collect();
     for grant in tenant::grants(&heeded).into_iter().chain(tenant::members(&name, &marked)) {
@@ -128,9 +134,10 @@ pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Act
             findings.failed.push(error.to_string());
         }
     }
+    let joining = siblings::pause(namespaces.iter().map(|one| one.created), Timestamp::now().as_second());
     let wishes = network::wishes(context.cache.tenants.state().iter().map(AsRef::as_ref));
     let shares = usize::try_from(budget::max_namespaces(&tenant.spec)).unwrap_or(1);
-    let mut rounds = Vec::new();
+    let (mut fresh, mut rounds) = (Vec::new(), Vec::new());
     for (index, namespace) in namespaces.iter().enumerate() {
         findings.namespaces.push(TenantNamespaceStatus { name: namespace.name.clone(), uid: namespace.uid.clone() });
         if namespace.terminating {
@@ -144,30 +151,36 @@ pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Act
         let network = network::resolve(&tenant, &namespace.name, &wishes);
         let ground = namespace::ground(&heeded, &namespace.name, &network, has_share, context.cache.optional);
         let pods = PodBoundary { name_server: context.name_servers.for_namespace(&namespace.name, &network), ..pods.clone() };
-        let boundary = namespace::boundary(&heeded, namespace, &pods, &network, &siblings, has_share);
+        let live = context.cache.boundary(&namespace.name);
+        let named = live.as_ref().and_then(|live| serde_json::from_value(live.data["spec"]["siblings"].clone()).ok());
+        let named = siblings::now(named, siblings::named(&siblings, &namespace.name), joining.is_some());
+        let boundary = namespace::boundary(&heeded, namespace, &pods, &network, named, has_share);
         // What a class that is not there would bound is not known.
         let boundary = if class.missing { namespace::closed(boundary) } else { boundary };
         ground.iter().chain([&boundary]).for_each(|object| {
             want(object);
         });
-        // Before its Boundary stands, a namespace has just joined.
-        let joined = context.cache.boundary(&namespace.name).is_none();
+        // Before its Boundary stands, a namespace has just joined; what has joined comes first, as people wait for it.
+        let joined = live.is_none();
         let rules = boundary.document["spec"].clone();
-        let context = &context;
-        rounds.push(async move { (namespace, (joined, rules), guard(context, ground, boundary).await) });
+        let Context { scribe, cache, .. } = &*context;
+        let round = async move { (namespace, (joined, rules), guard(scribe, cache, ground, boundary).await) };
+        if joined { fresh.push(round) } else { rounds.push(round) }
     }
-    let mut rounds = futures::stream::iter(rounds).buffered(CONCURRENT_NAMESPACES);
+    fresh.append(&mut rounds);
+    let mut rounds = futures::stream::iter(fresh).buffered(CONCURRENT_NAMESPACES);
     let mut guarded = Vec::new();
     while let Some((namespace, rules, outcome)) = rounds.next().await {
         match outcome {
             Ok(true) => {
                 findings.guarded += 1;
-                guarded.push((namespace.name.clone(), rules));
+                guarded.push((namespace, rules));
             }
             Ok(false) => findings.waiting.push(namespace.name.clone()),
             Err(error) => findings.failed.push(error.to_string()),
         }
     }
+    findings.waiting.sort();
     let left: HashSet<&String> = findings.terminating.iter().chain(held.iter().map(|(namespace, _)| namespace)).collect();
     for (kind, object) in context.cache.labelled(TENANT_LABEL, &name) {
         let key = (kind, object.namespace(), object.name_any());
@@ -189,6 +202,7 @@ pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Act
     }
     let failed = !findings.failed.is_empty();
     let wait = tell(&tenant, findings, &context).await?;
+    let wait = wait.into_iter().chain(joining).min();
     Ok(Action::requeue(wait.unwrap_or(if failed { RETRY } else { again })))
 }
 
@@ -224,7 +238,7 @@ fn is_looking(tenant: &Tenant) -> bool {
 /// Looks through the namespaces where that is due; what would be refused in all of them.
 async fn survey_all(
     tenant: &Tenant,
-    guarded: Vec<(String, (bool, Value))>,
+    guarded: Vec<(&Namespace, (bool, Value))>,
     siblings: &[String],
     context: &Context,
 ) -> Option<TenantWouldDeny> {
@@ -236,12 +250,16 @@ async fn survey_all(
     survey.retain(siblings);
     for (namespace, (joined, rules)) in guarded {
         let moment = Moment { generation, looking: is_looking(tenant), joined, open, now: Instant::now() };
-        if !survey.is_due(&namespace, moment) {
+        let Namespace { name: namespace, uid, .. } = namespace;
+        if context.cache.births.take(uid) {
+            survey.keep(namespace, generation, moment.now, Vec::new());
+        }
+        if !survey.is_due(namespace, moment) {
             continue;
         }
         let Ok(rules) = serde_json::from_value(rules) else { continue };
-        match survey::look(&context.scribe.client, &namespace, &rules).await {
-            Ok(refused) => survey.keep(&namespace, generation, moment.now, refused),
+        match survey::look(&context.scribe.client, namespace, &rules).await {
+            Ok(refused) => survey.keep(namespace, generation, moment.now, refused),
             Err(error) => tracing::warn!(tenant = name, namespace, error = said(&error), "could not look through a namespace"),
         }
     }
@@ -311,29 +329,6 @@ fn namespaces(cache: &Cache, tenant: &Tenant) -> (Vec<Namespace>, Vec<(String, S
     namespaces.sort();
     held.sort();
     (namespaces, held)
-}
-
-/// Puts everything in place in one namespace: the Boundary last, and only once all that guards is there and the quota counts. False if it does
-/// not yet. Where something that guards is refused, a fresh namespace gets no Boundary, and one that has it takes nothing new.
-async fn guard(context: &Context, ground: Vec<Object>, boundary: Object) -> Result<bool, WriteError> {
-    let (mut counted, mut failed) = (true, None::<WriteError>);
-    for object in ground {
-        match context.scribe.put(&context.cache, &object).await {
-            Ok(live) => counted &= object.kind != Kind::ResourceQuota || budget::is_counted(&live),
-            Err(error) if failed.as_ref().is_none_or(|first| !first.is_refusal()) => failed = Some(error),
-            Err(_) => {}
-        }
-    }
-    match failed {
-        None if counted => context.scribe.put(&context.cache, &boundary).await.map(|_| true),
-        None => Ok(false),
-        Some(error) => {
-            if error.is_refusal() && context.cache.live(&boundary).is_some() {
-                context.scribe.put(&context.cache, &namespace::closed(boundary)).await?;
-            }
-            Err(error)
-        }
-    }
 }
 
 /// What the namespaces use together, as their quotas say.

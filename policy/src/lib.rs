@@ -15,6 +15,7 @@ pub mod dns;
 pub mod host_access;
 pub mod images;
 pub mod ingresses;
+pub mod metadata;
 pub mod namespace_rules;
 pub mod namespaces;
 pub mod network;

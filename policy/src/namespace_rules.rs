@@ -8,7 +8,7 @@ use freehold_crds::{OwnerKind, TenantNamespaces, TenantSpec};
 
 use crate::namespaces::prefixed;
 use crate::view::{Metadata, Namespace};
-use crate::{Decision, Denial, Phase, TENANT_LABEL, set, shown_list};
+use crate::{Decision, Denial, Phase, TENANT_LABEL, metadata};
 
 /// Namespaces of a Tenant that does not say.
 pub const DEFAULT_MAX: i32 = 5;
@@ -67,50 +67,14 @@ pub fn check(phase: Phase, rules: &Rules, old: Option<&Namespace>, new: &Namespa
         ));
     }
     let labels = rules.said.labels.clone().unwrap_or_default();
-    for (key, value) in labels.managed.iter().flatten() {
-        match new.metadata.labels.get(key) {
-            Some(said) if said == value => {}
-            None if phase == Phase::Complete => {
-                if new.metadata.labels.is_empty() && decision.patch.0.is_empty() {
-                    decision.patch.0.push(set(&["metadata"], "labels", serde_json::json!({})));
-                }
-                decision.patch.0.push(set(&["metadata", "labels"], key, value.as_str().into()));
-            }
-            said => {
-                let said = said.map_or("(unset)", String::as_str);
-                decision.denials.push(Denial::new(format!("metadata.labels[{key}]"), said, "managed labels", value));
-            }
+    for (denial, operation) in
+        metadata::managed(&labels, old.map(|old| &old.metadata), &new.metadata, decision.patch.0.is_empty())
+    {
+        match operation {
+            Some(operation) if phase == Phase::Complete => decision.patch.0.push(operation),
+            _ => decision.denials.push(denial),
         }
     }
-    for label in labels.required.iter().flatten() {
-        let said = new.metadata.labels.get(&label.key);
-        let fits = said.is_some_and(|said| label.values.as_ref().is_none_or(|values| values.contains(said)));
-        // A namespace that is older than the rule may be changed elsewhere.
-        if !fits && (old.is_none() || said != before.labels.get(&label.key)) {
-            let allowed = label.values.as_ref().map_or("any value".to_owned(), |values| shown_list(values));
-            let said = said.map_or("(unset)", String::as_str);
-            decision.denials.push(Denial::new(format!("metadata.labels[{}]", label.key), said, "required labels", allowed));
-        }
-    }
-    let annotations = rules.said.annotations.clone().unwrap_or_default();
-    let maps = [
-        ("labels", labels.forbidden, &before.labels, &new.metadata.labels),
-        ("annotations", annotations.forbidden, &before.annotations, &new.metadata.annotations),
-    ];
-    for (map, forbidden, before, after) in maps {
-        let forbidden = forbidden.unwrap_or_default();
-        for (key, value) in after.iter().filter(|(key, value)| is_forbidden(&forbidden, key) && before.get(*key) != Some(*value))
-        {
-            decision.denials.push(Denial::new(format!("metadata.{map}[{key}]"), value, "forbidden metadata", "as it was"));
-        }
-    }
-}
-
-/// Compared without regard to case: nobody who reads a key takes care to tell `Exempt` from `exempt`.
-fn is_forbidden(forbidden: &[String], key: &str) -> bool {
-    let key = key.to_ascii_lowercase();
-    forbidden.iter().map(|entry| entry.to_ascii_lowercase()).any(|entry| match entry.strip_suffix('*') {
-        Some(start) => key.starts_with(start),
-        None => entry == key,
-    })
+    decision.denials.extend(metadata::required(&labels, old.map(|old| &old.metadata), &new.metadata));
+    decision.denials.extend(metadata::forbidden(&labels, rules.said.annotations.as_ref(), before, &new.metadata));
 }

@@ -6,15 +6,28 @@
 use freehold_crds::{BoundarySpec, EnforcementMode, TemplateViolations};
 use json_patch::PatchOperation;
 use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicySpec};
+use serde::Deserialize;
 
 use crate::view::{DeviceClaim, Ingress, Metadata, PersistentVolumeClaim, Pod, RoleBinding, Service, Workload};
 use crate::{
-    Decision, Denial, Phase, device_claims, ingresses, listed, network, pods, role_bindings, services, shown_list, storage,
+    Decision, Denial, Phase, device_claims, ingresses, listed, metadata, network, pods, role_bindings, services, shown_list,
+    storage,
 };
 
 /// An object that has rules.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Object {
+pub struct Object {
+    /// Its kind, one of [`KINDS`].
+    pub kind: &'static str,
+    /// Its name, labels and annotations.
+    pub metadata: Metadata,
+    /// What it says.
+    pub said: Said,
+}
+
+/// What an object says, by kind.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Said {
     /// A Service.
     Service(Service),
     /// An Ingress.
@@ -54,24 +67,33 @@ pub fn kind(group: &str, resource: &str) -> Option<&'static str> {
     KINDS.iter().find(|(one, other, _)| (*one, *other) == (group, resource)).map(|(_, _, kind)| *kind)
 }
 
+/// The one field of every kind.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Named {
+    metadata: Metadata,
+}
+
 impl Object {
     /// Reads an object of one of [`KINDS`].
     ///
     /// # Errors
     /// If it is not of the form that its kind has.
     pub fn read(kind: &str, json: &str) -> serde_json::Result<Self> {
-        Ok(match kind {
-            "Service" => Self::Service(serde_json::from_str(json)?),
-            "Ingress" => Self::Ingress(serde_json::from_str(json)?),
+        let said = match kind {
+            "Service" => Said::Service(serde_json::from_str(json)?),
+            "Ingress" => Said::Ingress(serde_json::from_str(json)?),
             "NetworkPolicy" => {
                 let policy: NetworkPolicy = serde_json::from_str(json)?;
-                Self::NetworkPolicy(Box::new(policy.spec.unwrap_or_default()))
+                Said::NetworkPolicy(Box::new(policy.spec.unwrap_or_default()))
             }
-            "PersistentVolumeClaim" => Self::Claim(serde_json::from_str(json)?),
-            "RoleBinding" => Self::RoleBinding(serde_json::from_str(json)?),
-            "ResourceClaim" | "ResourceClaimTemplate" => Self::Devices(serde_json::from_str(json)?),
-            _ => Self::Workload(serde_json::from_str(json)?),
-        })
+            "PersistentVolumeClaim" => Said::Claim(serde_json::from_str(json)?),
+            "RoleBinding" => Said::RoleBinding(serde_json::from_str(json)?),
+            "ResourceClaim" | "ResourceClaimTemplate" => Said::Devices(serde_json::from_str(json)?),
+            _ => Said::Workload(serde_json::from_str(json)?),
+        };
+        let kind = KINDS.iter().find(|(_, _, name)| *name == kind).map_or("", |(_, _, name)| name);
+        Ok(Self { kind, metadata: serde_json::from_str::<Named>(json)?.metadata, said })
     }
 }
 
@@ -96,43 +118,63 @@ impl Found {
     }
 }
 
+impl Found {
+    /// The decision, by the tenant's mode and who asks.
+    pub(crate) fn decide(self, boundary: &BoundarySpec, phase: Phase) -> Decision {
+        let enforced = boundary.enforcement_mode == EnforcementMode::Enforce;
+        let mut decision = Decision { denials: self.always, ..Decision::default() };
+        let (operations, missing): (Vec<_>, Vec<_>) = self.missing.into_iter().unzip();
+        let target = if enforced { &mut decision.denials } else { &mut decision.observed };
+        target.extend(self.by_mode);
+        if !(enforced && phase == Phase::Complete) {
+            target.extend(missing);
+        } else if decision.admitted() {
+            decision.patch.0 = operations;
+        }
+        decision
+    }
+}
+
 /// An object that is created, or (with `old`) updated.
 pub fn check(boundary: &BoundarySpec, namespace: &str, phase: Phase, old: Option<&Object>, new: &Object) -> Decision {
-    let found = match (old, new) {
-        (Some(old), new) if old == new => Found::default(),
-        (None, Object::Service(new)) => services::check(&boundary.services, None, new),
-        (Some(Object::Service(old)), Object::Service(new)) => services::check(&boundary.services, Some(old), new),
-        (None, Object::Ingress(new)) => ingresses::check(&boundary.ingress, None, new),
-        (Some(Object::Ingress(old)), Object::Ingress(new)) => ingresses::check(&boundary.ingress, Some(old), new),
-        (_, Object::NetworkPolicy(new)) => network::check(boundary, namespace, new),
-        (None, Object::Claim(new)) => storage::check(&boundary.storage, namespace, new),
-        (None, Object::RoleBinding(new)) => role_bindings::check(boundary, None, new),
-        (Some(Object::RoleBinding(old)), Object::RoleBinding(new)) => role_bindings::check(boundary, Some(old), new),
-        (None, Object::Devices(new)) => device_claims::check(&boundary.pods, new),
-        (old, Object::Workload(new)) => return workload(boundary, namespace, old, new),
+    let before = old.map(|old| &old.said);
+    let carried = metadata::check(&boundary.objects, new.kind, old.map(|old| &old.metadata), &new.metadata);
+    let mut found = match (before, &new.said) {
+        (Some(before), said) if before == said => Found::default(),
+        (None, Said::Service(new)) => services::check(&boundary.services, None, new),
+        (Some(Said::Service(old)), Said::Service(new)) => services::check(&boundary.services, Some(old), new),
+        (None, Said::Ingress(new)) => ingresses::check(&boundary.ingress, None, new),
+        (Some(Said::Ingress(old)), Said::Ingress(new)) => ingresses::check(&boundary.ingress, Some(old), new),
+        (_, Said::NetworkPolicy(new)) => network::check(boundary, namespace, new),
+        (None, Said::Claim(new)) => storage::check(&boundary.storage, namespace, new),
+        (None, Said::RoleBinding(new)) => role_bindings::check(boundary, None, new),
+        (Some(Said::RoleBinding(old)), Said::RoleBinding(new)) => role_bindings::check(boundary, Some(old), new),
+        (None, Said::Devices(new)) => device_claims::check(&boundary.pods, new),
+        (before, Said::Workload(new)) => {
+            return told(carried.decide(boundary, phase), workload(boundary, namespace, before, new));
+        }
         // Their specs can't change in what rules read.
         (Some(_), _) => Found::default(),
     };
-    let enforced = boundary.enforcement_mode == EnforcementMode::Enforce;
-    let mut decision = Decision { denials: found.always, ..Decision::default() };
-    let (operations, missing): (Vec<_>, Vec<_>) = found.missing.into_iter().unzip();
-    let completes = enforced && phase == Phase::Complete;
-    let target = if enforced { &mut decision.denials } else { &mut decision.observed };
-    target.extend(found.by_mode);
-    if completes {
-        if decision.admitted() {
-            decision.patch.0 = operations;
-        }
-    } else {
-        target.extend(missing);
+    found.by_mode.extend(carried.by_mode);
+    found.missing.extend(carried.missing);
+    found.decide(boundary, phase)
+}
+
+/// Two decisions about one object.
+fn told(mut one: Decision, other: Decision) -> Decision {
+    one.denials.extend(other.denials);
+    one.observed.extend(other.observed);
+    if !one.admitted() {
+        one.patch.0.clear();
     }
-    decision
+    one
 }
 
 /// A workload whose pods could never run: told when it is applied. Its pods are refused in any case.
-fn workload(boundary: &BoundarySpec, namespace: &str, old: Option<&Object>, new: &Workload) -> Decision {
+fn workload(boundary: &BoundarySpec, namespace: &str, old: Option<&Said>, new: &Workload) -> Decision {
     let Some((prefix, pod)) = template(new) else { return Decision::default() };
-    if let Some(Object::Workload(old)) = old
+    if let Some(Said::Workload(old)) = old
         && template(old).is_some_and(|(_, old)| old == pod)
     {
         return Decision::default();

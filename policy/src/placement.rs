@@ -5,9 +5,11 @@
 //! resources; tolerating everything leads onto the control plane; anti-affinity to all namespaces empties a node of others.
 
 use freehold_crds::{PodBoundary, TolerationOperator, TolerationRule};
+use json_patch::PatchOperation;
+use serde_json::json;
 
 use crate::view::{AffinityTerm, Pod, Toleration};
-use crate::{Denial, TENANT_LABEL, listed, shown_list};
+use crate::{Denial, TENANT_LABEL, listed, set, shown_list};
 
 /// The scheduler of those who name none.
 pub const DEFAULT_SCHEDULER: &str = "default-scheduler";
@@ -29,6 +31,16 @@ pub struct Home<'a> {
     pub tenant: &'a str,
     /// The namespace.
     pub namespace: &'a str,
+}
+
+/// The toleration of the tenant's own nodes, for a pod that has none of their taint.
+pub fn complete(tenant: &str, new: &Pod) -> Option<PatchOperation> {
+    let tolerations = &new.spec.tolerations;
+    let has = tolerations.iter().any(|one| one.key.as_deref() == Some(TENANT_LABEL));
+    let own = json!({"key": TENANT_LABEL, "operator": "Equal", "value": tenant});
+    (!has).then(|| {
+        if tolerations.is_empty() { set(&["spec"], "tolerations", json!([own])) } else { set(&["spec", "tolerations"], "-", own) }
+    })
 }
 
 /// All that places a pod where it must not be. Of a pod that exists only tolerations are judged, if they change: nothing else can.

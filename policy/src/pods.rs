@@ -3,13 +3,13 @@
 //! Input is the Boundary of the namespace and the pod; the webhook answers with the output. A pod that exists is judged again
 //! only where its spec or annotations change: removing a finalizer from, or labelling, a pod older than the boundary passes.
 
-use freehold_crds::{BoundarySpec, BoundaryState, EnforcementMode, PodSecurityLevel};
+use freehold_crds::{BoundarySpec, BoundaryState, EnforcementMode, NodeTenancy, PodSecurityLevel};
 
 use crate::placement::Home;
 use crate::view::Pod;
 use crate::{
-    Decision, Denial, Phase, devices, dns, host_access, images, placement, priority, restricted, runtime_class, set, storage,
-    tokens,
+    Decision, Denial, Phase, devices, dns, host_access, images, metadata, placement, priority, restricted, runtime_class, set,
+    storage, tokens,
 };
 
 /// A pod that is created, or (with `old`) updated, directly or through `pods/ephemeralcontainers` or `pods/resize`.
@@ -17,10 +17,11 @@ use crate::{
 /// Host access and the namespace's state are always enforced. Everything else follows the Boundary's enforcementMode: with Warn or Audit nothing is
 /// refused and nothing is filled in, since a team that only looks must not find its pods elsewhere.
 pub fn check(boundary: &BoundarySpec, namespace: &str, phase: Phase, old: Option<&Pod>, new: &Pod) -> Decision {
-    let mut decision = Decision::default();
+    let carried = metadata::check(&boundary.objects, "Pod", old.map(|old| &old.metadata), &new.metadata);
     if old.is_some_and(|old| old.spec == new.spec && old.metadata.annotations == new.metadata.annotations) {
-        return decision;
+        return carried.decide(boundary, phase);
     }
+    let mut decision = Decision::default();
     let enforced = boundary.enforcement_mode == EnforcementMode::Enforce;
     let limits = &boundary.pods;
     decision.denials = host_access::check("", old, new);
@@ -29,7 +30,13 @@ pub fn check(boundary: &BoundarySpec, namespace: &str, phase: Phase, old: Option
     }
 
     // What completes a new pod; what it would complete does not stand against it.
-    let (mut denials, mut patch) = (Vec::new(), Vec::new());
+    let (mut denials, mut patch) = (carried.by_mode, Vec::new());
+    let (operations, missing): (Vec<_>, Vec<_>) = carried.missing.into_iter().unzip();
+    if enforced && phase == Phase::Complete {
+        patch.extend(operations);
+    } else {
+        denials.extend(missing);
+    }
     let completes = enforced && phase == Phase::Complete && old.is_none();
     match old {
         Some(old) => denials
@@ -60,6 +67,9 @@ pub fn check(boundary: &BoundarySpec, namespace: &str, phase: Phase, old: Option
         }
     }
     denials.extend(common(boundary, namespace, "", old, new));
+    if old.is_none() && limits.tenancy == NodeTenancy::Dedicated && completes {
+        patch.extend(placement::complete(&boundary.tenant.name, new));
+    }
     // The network is closed whatever the mode, so a pod that may ask nobody else is told whom to ask.
     if phase == Phase::Complete && old.is_none() {
         patch.extend(dns::complete(limits.name_server.as_ref(), &new.spec));

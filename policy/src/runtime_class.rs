@@ -7,6 +7,8 @@ use freehold_crds::ClassNames;
 
 use crate::{Denial, listed};
 
+/// The rule's name.
+pub const RULE: &str = "runtime classes";
 const FIELD: &str = "spec.runtimeClassName";
 
 /// What is to happen with a new pod's runtimeClassName.
@@ -25,7 +27,7 @@ pub fn on_create(choice: &ClassNames, name: Option<&str>) -> Outcome {
     let name = name.filter(|name| !name.is_empty());
     match (name, choice.default.as_deref().filter(|name| !name.is_empty())) {
         (Some(name), _) if listed(&choice.allowed, name) => Outcome::Keep,
-        (Some(name), _) => Outcome::Deny(Denial::new(FIELD, name, "runtime classes", shown(choice))),
+        (Some(name), _) => Outcome::Deny(Denial::new(FIELD, name, RULE, shown(choice))),
         (None, Some(default)) if listed(&choice.allowed, default) => Outcome::Set(default.to_owned()),
         (None, _) => Outcome::Deny(missing(choice)),
     }
@@ -33,7 +35,7 @@ pub fn on_create(choice: &ClassNames, name: Option<&str>) -> Outcome {
 
 /// A missing name that nobody can fill in any more.
 pub fn missing(choice: &ClassNames) -> Denial {
-    Denial::new(FIELD, "(unset)", "runtime classes", shown(choice))
+    Denial::new(FIELD, "(unset)", RULE, shown(choice))
 }
 
 /// An existing pod: the name stays as it is, even where the list was tightened since.

@@ -41,6 +41,29 @@ fn patch_completes_and_message_is_for_people() {
     assert_eq!(fields, ["spec.template.spec.hostIPC", "spec.template.spec.runtimeClassName"]);
 }
 
+/// Row G6: what a list says is a name, or the beginning of one; no text in it is an expression that somebody evaluates.
+#[test]
+fn patterns_are_no_expressions() {
+    let admits = |pattern: &str, image: &str| {
+        let mut limits = boundary();
+        limits.pods.images.registries = Some(vec![pattern.to_owned()]);
+        let pod = pod(json!({"containers": [{"name": "c", "image": image}]}));
+        pods::check(&limits, "a", Phase::Judge, None, &decode(&pod)).admitted()
+    };
+    let long = "a".repeat(4000);
+    for (pattern, image, expect) in [
+        ("registry.example/pay/*", "registry.example/pay/x:1", true),
+        ("registry.example/(pay|.*)", "registry.example/pay", false),
+        ("registry.example/.*", "registry.example/pay/x:1", false),
+        ("registry.example/(a+)+$", &format!("registry.example/{long}!"), false),
+        ("registry.example/**", "registry.example/pay", false),
+        ("*/x", "registry.example/x", false),
+        ("object.spec.x == 'y' || true", "registry.example/x", false),
+    ] {
+        assert_eq!(admits(pattern, image), expect, "{pattern}: {image}");
+    }
+}
+
 proptest! {
     /// What the mutating call admits, with its patch, is what the validating call admits, and nothing is left to patch.
     #[test]

@@ -128,7 +128,7 @@ pub fn decide(phase: Phase, review: &Review, found: Found) -> Answer {
         }
         // Of a workload there is only something to tell, and in a namespace that goes the Boundary may go before a finalizer does.
         (Subject::Object { new, old, .. }, Found::Bounds(Bounds::Missing { .. }))
-            if old.is_some() || matches!(**new, objects::Object::Workload(_)) =>
+            if old.is_some() || matches!(new.said, objects::Said::Workload(_)) =>
         {
             Answer::pass("unbounded")
         }

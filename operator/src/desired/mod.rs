@@ -8,11 +8,13 @@ pub mod cluster_network;
 pub mod declared;
 pub mod heir;
 pub mod hosts;
+pub mod leavers;
 pub mod namespace;
 pub mod network;
 pub mod probe;
 pub mod resolve;
 pub mod runtime;
+pub mod siblings;
 pub mod tenant;
 pub mod trust;
 

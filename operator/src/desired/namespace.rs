@@ -19,9 +19,6 @@ pub const EDIT_ROLE: &str = "freehold-namespace-edit";
 /// ClusterRole of the chart for owners with `admin`: change and delete the Namespace itself.
 pub const ADMIN_ROLE: &str = "freehold-namespace-admin";
 
-/// Namespaces that a Boundary names; each new one is written to all of them.
-pub const MAX_SIBLINGS: usize = 64;
-
 /// A namespace of a tenant, as far as it matters here.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Namespace {
@@ -38,10 +35,11 @@ pub struct Namespace {
 /// Everything but the Boundary: these may be written in any order. `cluster` is the kind of ClusterNetworkPolicies, where served.
 pub fn ground(tenant: &Tenant, namespace: &str, network: &Network, has_share: bool, cluster: Option<Kind>) -> Vec<Object> {
     let name = tenant.name_any();
-    let mut objects = bindings(tenant, namespace);
+    // The quota first, since the API server takes its time to count by it, then the rights, which people wait for.
+    let mut objects = budget::objects(&name, namespace, &tenant.spec, has_share);
+    objects.extend(bindings(tenant, namespace));
     objects.extend(cluster.map(|kind| cluster_network::object(kind, &name, namespace, network)));
     objects.extend(network::objects(&name, namespace, network));
-    objects.extend(budget::objects(&name, namespace, &tenant.spec, has_share));
     objects
 }
 
@@ -51,7 +49,7 @@ pub fn boundary(
     namespace: &Namespace,
     pods: &PodBoundary,
     network: &Network,
-    siblings: &[String],
+    siblings: Vec<String>,
     has_share: bool,
 ) -> Object {
     let name = tenant.name_any();
@@ -64,15 +62,16 @@ pub fn boundary(
         namespace_uid: namespace.uid.clone(),
         enforcement_mode: tenant.spec.enforcement_mode.unwrap_or_default(),
         state: state(tenant, has_share),
-        pods: pods.clone(),
+        pods: resolve::at_home(pods.clone(), &name, &tenant.spec),
         network: (*network != Network::default()).then(|| network.clone()),
         services: resolve::services(&tenant.spec),
         ingress: resolve::ingress(&tenant.spec),
         gateway: resolve::gateway(&tenant.spec),
         storage: resolve::storage(&tenant.spec),
+        objects: tenant.spec.objects.clone().unwrap_or_default(),
         template_violations: tenant.spec.template_violations.unwrap_or_default(),
         custom_groups: tenant.spec.api.clone().and_then(|api| api.allowed_groups).unwrap_or_default(),
-        siblings: named(siblings, &namespace.name),
+        siblings,
     };
     Object::of_tenant(Kind::Boundary, &name, Some(&namespace.name), BOUNDARY_NAME, json!({"spec": spec}))
 }
@@ -95,16 +94,6 @@ fn state(tenant: &Tenant, has_share: bool) -> BoundaryState {
         BoundaryState::Active if !has_share => BoundaryState::Closed,
         state => state,
     }
-}
-
-/// The siblings that a Boundary names: the oldest, and in any case the namespace itself.
-fn named(siblings: &[String], own: &str) -> Vec<String> {
-    let mut names: Vec<String> = siblings.iter().take(MAX_SIBLINGS).cloned().collect();
-    if !names.iter().any(|name| name == own) {
-        names.truncate(MAX_SIBLINGS - 1);
-        names.push(own.to_owned());
-    }
-    names
 }
 
 /// The owners' roles inside the namespace: one binding a role, none for a role that no owner has.
@@ -198,7 +187,8 @@ mod tests {
         let classes = ClassNames { default: None, allowed: vec!["freehold-microvm".to_owned()] };
         let pods = resolve::pods(&tenant.spec, &classes, Some("usual"));
         let spec = |has_share| {
-            boundary(&tenant, &namespace(), &pods, &Network::default(), &["a-dev".to_owned()], has_share).document["spec"].clone()
+            boundary(&tenant, &namespace(), &pods, &Network::default(), vec!["a-dev".to_owned()], has_share).document["spec"]
+                .clone()
         };
         assert_eq!(
             spec(true),
@@ -208,17 +198,17 @@ mod tests {
                 "pods": {
                     "runtimeClassNames": {"allowed": ["freehold-microvm"]}, "securityLevel": "Baseline", "userNamespaces": "Optional",
                     "images": {}, "priorityClassNames": {"allowed": ["usual"]}, "clusterPriorityClassName": "usual",
-                    "schedulerNames": [], "nodeSelector": {}, "tolerations": [], "extendedResources": [], "deviceClassNames": [], "tokenAudiences": [], "csiDrivers": [],
+                    "schedulerNames": [], "tenancy": "Shared", "nodeSelector": {}, "tolerations": [], "extendedResources": [], "deviceClassNames": [], "tokenAudiences": [], "csiDrivers": [],
                 },
                 "services": {"types": [], "loadBalancerClassNames": {"allowed": []}, "externalNames": [], "annotations": []},
                 "ingress": {"classNames": {"allowed": ["*"]}, "hosts": [], "annotations": []},
                 "gateway": {"classNames": [], "parents": []},
-                "storage": {"classNames": {"allowed": ["*"]}}, "templateViolations": "Warn", "customGroups": [], "siblings": ["a-dev"],
+                "storage": {"classNames": {"allowed": ["*"]}}, "objects": [], "templateViolations": "Warn", "customGroups": [], "siblings": ["a-dev"],
             })
         );
-        crate::fixtures::is_typed(&boundary(&tenant, &namespace(), &pods, &Network::default(), &[], true));
+        crate::fixtures::is_typed(&boundary(&tenant, &namespace(), &pods, &Network::default(), Vec::new(), true));
         assert_eq!(spec(false)["state"], "Closed");
-        let open = boundary(&tenant, &namespace(), &pods, &Network::default(), &[], true);
+        let open = boundary(&tenant, &namespace(), &pods, &Network::default(), Vec::new(), true);
         assert_eq!(closed(open).document["spec"]["state"], "Closed");
     }
 
@@ -240,7 +230,7 @@ mod tests {
         assert_eq!(names, ["freehold-namespace-view", "freehold-owner-admin"]);
         for has_share in [true, false] {
             let pods = PodBoundary::default();
-            let made = boundary(&tenant, &namespace(), &pods, &Network::default(), &[], has_share);
+            let made = boundary(&tenant, &namespace(), &pods, &Network::default(), Vec::new(), has_share);
             assert_eq!(closed(made).document["spec"]["state"], "Cordoned");
         }
     }
@@ -253,14 +243,14 @@ mod tests {
             .map(|object| (object.kind, object.name))
             .collect();
         let expected = [
+            (Kind::LimitRange, "freehold"),
+            (Kind::ResourceQuota, "freehold"),
             (Kind::RoleBinding, "freehold-namespace-view"),
             (Kind::RoleBinding, "freehold-namespace-admin"),
             (Kind::RoleBinding, "freehold-owner-admin"),
             (Kind::NetworkPolicy, "freehold-default-deny"),
             (Kind::NetworkPolicy, "freehold-within-tenant"),
             (Kind::NetworkPolicy, "freehold-dns"),
-            (Kind::LimitRange, "freehold"),
-            (Kind::ResourceQuota, "freehold"),
         ];
         assert_eq!(names, expected.map(|(kind, name)| (kind, name.to_owned())));
     }

@@ -6,12 +6,15 @@
 use std::collections::BTreeMap;
 
 use freehold_crds::{
-    ClassNames, DnsAccess, GatewayBoundary, IngressBoundary, NameServer, Network, PodBoundary, ServiceBoundary, StorageBoundary,
-    TenantSpec,
+    ClassNames, DnsAccess, GatewayBoundary, IngressBoundary, NameServer, Network, NodeTenancy, PodBoundary, ServiceBoundary,
+    StorageBoundary, TENANT_LABEL, TenantSpec, TolerationRule,
 };
 
 /// The SandboxRuntime of a Tenant that names none.
 pub const DEFAULT_RUNTIME: &str = "microvm";
+
+/// The label of nodes that are one tenant's own, with its name; under this prefix no kubelet labels its own node.
+pub const NODE_LABEL: &str = "freehold.dev.node-restriction.kubernetes.io/tenant";
 
 /// The answer for one Tenant.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,6 +57,7 @@ pub fn pods(spec: &TenantSpec, classes: &ClassNames, usual: Option<&str>) -> Pod
             .unwrap_or_else(|| ClassNames { default: None, allowed: usual.iter().map(ToString::to_string).collect() }),
         cluster_priority_class_name: usual.map(str::to_owned),
         scheduler_names: nodes.scheduler_names.unwrap_or_default(),
+        tenancy: NodeTenancy::default(),
         node_selector: nodes.selector.unwrap_or_default(),
         tolerations: nodes.tolerations.unwrap_or_default(),
         extended_resources: spec.devices.clone().and_then(|devices| devices.extended_resources).unwrap_or_default(),
@@ -83,6 +87,18 @@ impl NameServers {
             searches: vec![format!("{namespace}.svc.{domain}"), format!("svc.{domain}"), domain.clone()],
         })
     }
+}
+
+/// The same of a Tenant with nodes of its own: every pod asks for their label, and may tolerate their taint.
+pub fn at_home(mut pods: PodBoundary, tenant: &str, spec: &TenantSpec) -> PodBoundary {
+    pods.tenancy = spec.nodes.as_ref().and_then(|nodes| nodes.tenancy).unwrap_or_default();
+    if pods.tenancy == NodeTenancy::Dedicated {
+        pods.node_selector.insert(NODE_LABEL.to_owned(), tenant.to_owned());
+        pods.tolerations.retain(|rule| rule.key != TENANT_LABEL);
+        let value = Some(tenant.to_owned());
+        pods.tolerations.push(TolerationRule { key: TENANT_LABEL.to_owned(), operator: None, value, effect: None });
+    }
+    pods
 }
 
 /// Any class: of kinds where the cluster's own choice harms nobody.
@@ -178,7 +194,7 @@ mod tests {
                 &namespace,
                 &pods(&tenant.spec, &runtimes.classes, None),
                 &freehold_crds::Network::default(),
-                &["team-a-dev".to_owned(), "team-a-ci".to_owned()],
+                vec!["team-a-dev".to_owned(), "team-a-ci".to_owned()],
                 true,
             );
             assert_eq!(made.document["spec"], preset.boundary, "{}", preset.name);
