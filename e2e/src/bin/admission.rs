@@ -23,9 +23,12 @@ use serde_json::json;
 /// Pods that are created one after the other, after so many that warm caches and connections.
 const PODS: usize = 400;
 const WARM: usize = 40;
-/// Pods created at once, and how many in all.
+/// Pods created at once, how many of them one after the other, and how often.
 const AT_ONCE: usize = 16;
-const CROWD: usize = 1600;
+const CROWD: usize = 400;
+const CROWDS: usize = 4;
+/// How the row of webhooks that do nothing begins: the others are put beside it and beside the first.
+const NOTHING: &str = "with webhooks and a policy that do nothing";
 /// Namespaces that an owner creates, one after the other.
 const NAMESPACES: usize = 40;
 /// Longest wait for a namespace to be usable, and for all tenants to be.
@@ -50,12 +53,11 @@ struct Args {
 
 #[derive(Subcommand)]
 enum What {
-    /// Creates pods in a namespace, as a dry run: everything happens but the storing
+    /// Creates pods in namespaces by turns, as a dry run: everything happens but the storing
     Pods {
-        /// What the cluster is like
-        state: String,
-        /// Where
-        namespace: String,
+        /// What the namespace is like, and its name: WHAT=NAMESPACE
+        #[arg(required = true)]
+        places: Vec<String>,
     },
     /// Creates namespaces as a tenant's owner, and waits until a pod is admitted in each
     Namespaces {
@@ -67,6 +69,26 @@ enum What {
         /// How many
         count: usize,
     },
+    /// Keeps what the webhook's own bench found
+    Decided {
+        /// Median, in microseconds
+        median: f64,
+        /// 99th percentile, in microseconds
+        p99: f64,
+    },
+    /// Keeps what the generator of reviews found
+    Served {
+        /// Reviews a second
+        rate: f64,
+        /// Asked
+        asked: usize,
+        /// Answered with yes
+        allowed: usize,
+        /// Median, in milliseconds
+        median: f64,
+        /// 99th percentile, in milliseconds
+        p99: f64,
+    },
     /// Prints the figures as tables
     Page,
 }
@@ -77,6 +99,10 @@ enum Figures {
     Pods { state: String, median: f64, p99: f64, rate: f64 },
     /// Milliseconds from creating a namespace.
     Namespaces { guarded: [f64; 2], usable: [f64; 2], refused: usize },
+    /// Microseconds of a decision in process.
+    Decided { median: f64, p99: f64 },
+    /// Milliseconds of an answer over TLS.
+    Served { rate: f64, asked: usize, allowed: usize, median: f64, p99: f64 },
     /// What many tenants cost.
     Tenants { count: usize, seconds: f64, operator: Usage, operator_before: Usage, webhook: Usage },
 }
@@ -112,26 +138,39 @@ fn milliseconds(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1e3
 }
 
-async fn pods(state: String, namespace: &str) -> anyhow::Result<Figures> {
-    let pods: Api<Pod> = Api::namespaced(people::client("FREEHOLD_KUBECONFIG_ALICE").await?, namespace);
-    let mut times = Vec::new();
-    for n in 0..WARM + PODS {
-        let began = Instant::now();
-        pods.create(&dry(), &pod(&format!("one-{n}"))).await?;
-        times.push(milliseconds(began));
+/// By turns, so that whatever else the machine does meanwhile meets all of them.
+async fn pods(places: &[String]) -> anyhow::Result<Vec<Figures>> {
+    let alice = people::client("FREEHOLD_KUBECONFIG_ALICE").await?;
+    let mut all: Vec<(String, Api<Pod>, Vec<f64>, f64)> = Vec::new();
+    for place in places {
+        let (state, namespace) = place.rsplit_once('=').with_context(|| format!("{place} is not WHAT=NAMESPACE"))?;
+        all.push((state.to_owned(), Api::namespaced(alice.clone(), namespace), Vec::new(), 0.0));
     }
-    let began = Instant::now();
-    futures::stream::iter(0..CROWD)
-        .map(|n| {
-            let pods = &pods;
-            async move { pods.create(&dry(), &pod(&format!("many-{n}"))).await.map(drop) }
-        })
-        .buffer_unordered(AT_ONCE)
-        .try_collect::<Vec<()>>()
-        .await?;
-    let rate = CROWD as f64 / began.elapsed().as_secs_f64();
-    let times = &times[WARM..];
-    Ok(Figures::Pods { state, median: quantile(times, 0.5), p99: quantile(times, 0.99), rate })
+    for n in 0..WARM + PODS {
+        for (_, pods, times, _) in &mut all {
+            let began = Instant::now();
+            pods.create(&dry(), &pod(&format!("one-{n}"))).await?;
+            times.push(milliseconds(began));
+        }
+    }
+    for round in 0..CROWDS {
+        for (_, pods, _, seconds) in &mut all {
+            let began = Instant::now();
+            let pods = &*pods;
+            futures::stream::iter(0..CROWD)
+                .map(|n| async move { pods.create(&dry(), &pod(&format!("many-{round}-{n}"))).await.map(drop) })
+                .buffer_unordered(AT_ONCE)
+                .try_collect::<Vec<()>>()
+                .await?;
+            *seconds += began.elapsed().as_secs_f64();
+        }
+    }
+    let figures = |(state, _, times, seconds): (String, Api<Pod>, Vec<f64>, f64)| {
+        let times = &times[WARM..];
+        let rate = (CROWDS * CROWD) as f64 / seconds;
+        Figures::Pods { state, median: quantile(times, 0.5), p99: quantile(times, 0.99), rate }
+    };
+    Ok(all.into_iter().map(figures).collect())
 }
 
 async fn namespaces(tenant: &str) -> anyhow::Result<Figures> {
@@ -249,15 +288,26 @@ fn page(figures: &[Figures]) -> String {
         Figures::Pods { median, rate, .. } => Some((*median, *rate)),
         _ => None,
     });
+    let idle = figures.iter().find_map(|one| match one {
+        Figures::Pods { state, median, rate, .. } if state.starts_with(NOTHING) => Some((*median, *rate)),
+        _ => None,
+    });
     if let Some((bare_median, bare_rate)) = bare {
-        line("| pod created (dry run) | median, ms | p99, ms | to the first row | created/s by 16 at once | to the first row |\n|---|---|---|---|---|---|".into());
+        line(
+            "| pod created (dry run) | median, ms | p99, ms | to the first row | to doing nothing | created/s by 16 at once | to the first row | to doing nothing |\n\
+             |---|---|---|---|---|---|---|---|"
+                .into(),
+        );
         for one in figures {
             if let Figures::Pods { state, median, p99, rate } = one {
+                let (idle_median, idle_rate) = idle.unwrap_or((f64::NAN, f64::NAN));
                 line(format!(
-                    "| {state} | {median:.2} | {p99:.2} | {:+.2} ms, {:.2} x | {rate:.0} | {:.2} x |",
+                    "| {state} | {median:.2} | {p99:.2} | {:+.2} ms, {:.2} x | {:.2} x | {rate:.0} | {:.2} x | {:.2} x |",
                     median - bare_median,
                     median / bare_median,
-                    rate / bare_rate
+                    median / idle_median,
+                    rate / bare_rate,
+                    rate / idle_rate
                 ));
             }
         }
@@ -273,6 +323,15 @@ fn page(figures: &[Figures]) -> String {
                 usable[0],
                 usable[1],
                 *refused as f64 / NAMESPACES as f64
+            )),
+            Figures::Decided { median, p99 } => {
+                line(format!(
+                    "\nA review of a pod of two containers is read, decided and answered in {median:.1} µs at the median, {p99:.1} µs at the 99th percentile."
+                ));
+            }
+            Figures::Served { rate, asked, median, p99, .. } => line(format!(
+                "\nOver TLS one replica on one processor answers {rate:.0} reviews a second ({asked} in all, each with a patch) in {median:.2} ms at the median and {p99:.2} ms at the \
+                 99th percentile, counted from when each was due."
             )),
             Figures::Tenants { count, seconds, operator, operator_before, webhook } => line(format!(
                 "\n{count} Tenants with {NAMESPACES_EACH} declared namespaces each, applied at once: every Boundary was there after {seconds:.0} s. \
@@ -296,9 +355,14 @@ fn keep(file: &Path, figures: &Figures) -> anyhow::Result<()> {
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let figures = match args.what {
-        What::Pods { state, namespace } => pods(state, &namespace).await?,
-        What::Namespaces { tenant } => namespaces(&tenant).await?,
-        What::Tenants { count } => tenants(count).await?,
+        What::Pods { places } => pods(&places).await?,
+        What::Namespaces { tenant } => vec![namespaces(&tenant).await?],
+        What::Tenants { count } => vec![tenants(count).await?],
+        What::Decided { median, p99 } => vec![Figures::Decided { median, p99 }],
+        What::Served { rate, asked, allowed, median, p99 } => {
+            ensure!(asked == allowed, "{} of {asked} reviews were not answered with yes", asked - allowed);
+            vec![Figures::Served { rate, asked, allowed, median, p99 }]
+        }
         What::Page => {
             let text = std::fs::read_to_string(&args.figures).with_context(|| args.figures.display().to_string())?;
             let figures = text.lines().map(serde_json::from_str).collect::<Result<Vec<Figures>, _>>()?;
@@ -306,5 +370,5 @@ async fn main() -> anyhow::Result<()> {
             return Ok(());
         }
     };
-    keep(&args.figures, &figures)
+    figures.iter().try_for_each(|one| keep(&args.figures, one))
 }
