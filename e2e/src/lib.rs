@@ -7,13 +7,16 @@
 pub mod answer;
 pub mod evidence;
 pub mod figures;
+pub mod kstatus;
 pub mod live;
 pub mod objects;
 pub mod people;
 pub mod row;
 pub mod suite;
+pub mod tried;
 pub mod wait;
 
 pub use answer::{Answer, Layer};
 pub use people::People;
 pub use row::{Counts, Row, Verdict};
+pub use tried::Tried;

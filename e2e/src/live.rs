@@ -7,10 +7,10 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Client;
-use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use crate::{objects, wait};
+use crate::{People, objects, wait};
 
 /// Longest wait for what the operator does at once.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -73,6 +73,65 @@ pub async fn namespace(client: &Client, name: &str, tenant: &str) -> anyhow::Res
     let namespaces: Api<Namespace> = Api::all(client.clone());
     namespaces.create(&PostParams::default(), &objects::namespace(name, Some(tenant))).await?;
     Ok(())
+}
+
+/// A Tenant of alice's that goes with its namespaces, and a namespace of it made by her, guarded and hers. `rest` is the Tenant's spec beside that.
+///
+/// # Errors
+/// If it is refused, or not usable after [`SOON`].
+pub async fn home(people: &People, name: &str, rest: Value) -> anyhow::Result<String> {
+    let mut spec = json!({"owners": [{"kind": "User", "name": "alice"}], "deletionPolicy": "Delete"});
+    json_patch::merge(&mut spec, &rest);
+    tenant(&people.platform, name, spec).await?;
+    let own = format!("{name}-dev");
+    wait::until(&format!("alice to be let in as owner of {name}"), SOON, || async {
+        match namespace(&people.alice, &own, name).await {
+            Err(error) if !format!("{error:#}").contains("AlreadyExists") => Err(error),
+            _ => Ok(()),
+        }
+    })
+    .await?;
+    sees(&api(&people.platform, BOUNDARY, Some(&own)), "boundary", "/spec/state", json!("Active")).await?;
+    let pods = api(&people.alice, ["v1", "Pod", "pods"], Some(&own));
+    wait::until(&format!("alice's rights in {own}"), SOON, || async { Ok(pods.list(&ListParams::default().limit(1)).await?) })
+        .await?;
+    Ok(own)
+}
+
+/// What the platform team gives to alice beside her own rights: what is refused must not hang on RBAC alone. In one namespace, or across the cluster.
+///
+/// # Errors
+/// If it was refused; that it is there already is none.
+pub async fn grant(people: &People, name: &str, namespace: Option<&str>, rules: Value) -> anyhow::Result<()> {
+    let role =
+        json!({"apiVersion": CLUSTER_ROLE[0], "kind": CLUSTER_ROLE[1], "metadata": {"name": name}, "rules": rules.clone()});
+    let kind = if namespace.is_some() { BINDING } else { CLUSTER_BINDING };
+    let binding = json!({
+        "apiVersion": kind[0], "kind": kind[1], "metadata": {"name": name, "namespace": namespace},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "alice"}],
+    });
+    let apply = PatchParams::apply("freehold-e2e").force();
+    api(&people.platform, CLUSTER_ROLE, None).patch(name, &apply, &Patch::Apply(role)).await?;
+    api(&people.platform, kind, namespace).patch(name, &apply, &Patch::Apply(binding)).await?;
+    // The authorizer learns of it a moment later; rules are taken in together.
+    let (resource, subresource) = rules[0]["resources"][0]
+        .as_str()
+        .and_then(|one| one.split_once('/'))
+        .unwrap_or((rules[0]["resources"][0].as_str().unwrap_or_default(), ""));
+    let question = json!({
+        "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "metadata": {},
+        "spec": {"resourceAttributes": {
+            "namespace": namespace, "group": rules[0]["apiGroups"][0], "resource": resource, "subresource": subresource, "verb": rules[0]["verbs"][0],
+        }},
+    });
+    let ask = api(&people.alice, ["authorization.k8s.io/v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews"], None);
+    wait::until(&format!("the role {name} to count"), SOON, || async {
+        let answer = ask.create(&PostParams::default(), &serde_json::from_value(question.clone())?).await?;
+        ensure!(answer.data["status"]["allowed"] == json!(true), "{}", answer.data["status"]);
+        Ok(())
+    })
+    .await
 }
 
 /// Waits until the object has this value at this pointer; `Null` is also an object or field that is not there.

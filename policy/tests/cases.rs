@@ -120,3 +120,27 @@ fn every_row_has_an_attack_and_its_control() {
         assert!(names.insert((case.resource.kind.clone(), case.name.clone())), "two cases are named {}", case.name);
     }
 }
+
+/// Every row is tested, live cases or by a test that is there, and one that counts its attempts (`Tried`) counts them under the row's name.
+#[test]
+fn every_row_says_where_it_is_tested() {
+    let all = cases::all();
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut wrong = Vec::new();
+    for row in cases::rows() {
+        let is_live = all.iter().any(|case| case.row == row.id && case.live != cases::Live::No);
+        if !is_live && row.tests.is_empty() {
+            wrong.push(format!("{} is tested nowhere", row.id));
+        }
+        for test in &row.tests {
+            match std::fs::read_to_string(root.join(test)) {
+                Err(error) => wrong.push(format!("{}: {test}: {error}", row.id)),
+                Ok(text) if text.contains("Tried") && !text.contains(&format!("\"{}\"", row.id)) => {
+                    wrong.push(format!("{} is not counted in {test}", row.id));
+                }
+                Ok(_) => {}
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

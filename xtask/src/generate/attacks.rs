@@ -15,8 +15,8 @@ const HEAD: &str = "\
 
 What a tenant must not be able to do. Every case is one request. The rules of the webhook (`policy`) and the floor's policies, evaluated in process, are
 held to all of them by `policy/tests/cases.rs`; those that are *live* are sent to a real API server as the tenant's own user, by create, server-side apply
-or patch, by `e2e/tests/attacks.rs`, with the webhook away. An *attack* must be refused, with a message that names nobody else; a *control*, the nearest compliant object,
-must be admitted. **Floor** means that it holds while nothing of ours runs.
+or patch, by `e2e/tests/attacks.rs`, with the webhook up and again with it away. An *attack* must be refused, with a message that names nobody else; a *control*, the nearest compliant object,
+must be admitted. **Floor** means that it holds while nothing of ours runs. *More tests* have attacks that are no single object, each beside its control; those under `e2e/` run on a real cluster.
 
 ";
 
@@ -26,6 +26,7 @@ pub fn page() -> String {
     let mut page = HEAD.to_owned();
     page.push_str("| row | attack | held by | attacks | controls | live | more tests |\n|---|---|---|---|---|---|---|\n");
     let of = |id: &str| all.iter().filter(|case| case.row == id).cloned().collect::<Vec<Case>>();
+    let shown = |count: usize| if count == 0 { String::new() } else { count.to_string() };
     let is_attack = |case: &&Case| !case.refused.is_empty() || !case.observed.is_empty();
     for row in &rows {
         let cases = of(&row.id);
@@ -34,11 +35,13 @@ pub fn page() -> String {
         let tests = row.tests.join(", ");
         let _ = writeln!(
             page,
-            "| {} | {} | {} | {attacks} | {} | {live} | {tests} |",
+            "| {} | {} | {} | {} | {} | {} | {tests} |",
             row.id,
             row.attack,
             row.layer,
-            cases.len() - attacks
+            shown(attacks),
+            shown(cases.len() - attacks),
+            shown(live)
         );
     }
     page.push_str("\n## The cases\n");

@@ -1,5 +1,6 @@
 // Command noop is an admission webhook that allows everything and changes nothing: what any webhook costs, beside which
 // ours is measured. It prints its certificate, which is also its CA, and serves on the address it is given.
+// As `hang` it takes every request and answers none; as `expired` its certificate is no longer valid: what the floor must hold without.
 package main
 
 import (
@@ -22,17 +23,21 @@ import (
 const maxReview = 3 << 20
 
 func main() {
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: noop ADDRESS:PORT")
+	how := ""
+	if len(os.Args) == 3 {
+		how = os.Args[2]
+	}
+	if len(os.Args) < 2 || len(os.Args) > 3 || (how != "" && how != "hang" && how != "expired") {
+		fmt.Fprintln(os.Stderr, "usage: noop ADDRESS:PORT [hang|expired]")
 		os.Exit(2)
 	}
-	if err := serve(os.Args[1]); err != nil {
+	if err := serve(os.Args[1], how); err != nil {
 		fmt.Fprintln(os.Stderr, "noop: "+err.Error())
 		os.Exit(1)
 	}
 }
 
-func serve(address string) error {
+func serve(address, how string) error {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return err
@@ -41,8 +46,12 @@ func serve(address string) error {
 	if err != nil {
 		return err
 	}
+	until := time.Now().Add(24 * time.Hour)
+	if how == "expired" {
+		until = time.Now().Add(-time.Minute)
+	}
 	form := x509.Certificate{
-		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(24 * time.Hour),
+		SerialNumber: big.NewInt(1), NotBefore: until.Add(-25 * time.Hour), NotAfter: until,
 		IPAddresses: []net.IP{net.ParseIP(host)}, IsCA: true, BasicConstraintsValid: true,
 		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
@@ -59,7 +68,16 @@ func serve(address string) error {
 	if err := pem.Encode(os.Stdout, &pem.Block{Type: "CERTIFICATE", Bytes: made}); err != nil {
 		return err
 	}
-	return (&http.Server{Handler: http.HandlerFunc(allow), ReadHeaderTimeout: 10 * time.Second}).Serve(listener)
+	answer := allow
+	if how == "hang" {
+		answer = hang
+	}
+	return (&http.Server{Handler: http.HandlerFunc(answer), ReadHeaderTimeout: 10 * time.Second}).Serve(listener)
+}
+
+// hang ends when the caller has had enough.
+func hang(_ http.ResponseWriter, r *http.Request) {
+	<-r.Context().Done()
 }
 
 func allow(w http.ResponseWriter, r *http.Request) {
