@@ -145,7 +145,7 @@ mod tests {
                     "securityLevel": "Restricted", "userNamespaces": "Required",
                     "images": {"registries": ["registry.example/pay/*"], "pullPolicies": ["Always"], "digest": "Required"},
                     "priorityClassNames": {"default": "normal", "allowed": ["normal"]}, "clusterPriorityClassName": "usual",
-                    "schedulerNames": ["batch"], "nodeSelector": {"pool": "shared"},
+                    "schedulerNames": ["batch"], "tenancy": "Dedicated", "nodeSelector": {"pool": "shared"},
                     "tolerations": [{"key": "spot", "operator": "Exists", "effect": "NoSchedule"}],
                     "extendedResources": ["nvidia.com/*"], "deviceClassNames": ["gpu"], "tokenAudiences": ["vault"], "csiDrivers": ["csi.trust.example"],
                 },
@@ -155,7 +155,10 @@ mod tests {
                 },
                 "ingress": {"classNames": {"default": "nginx", "allowed": ["nginx"]}, "hosts": ["*.pay.example"], "annotations": []},
                 "gateway": {"classNames": ["shared"], "parents": ["gateways/shared"]},
-                "storage": {"classNames": {"allowed": ["*"]}}, "templateViolations": "Deny", "customGroups": ["cert-manager.io"],
+                "storage": {"classNames": {"allowed": ["*"]}}, "objects": [{
+                    "kinds": ["Pod"], "labels": {"managed": {"team": "pay"}}, "annotations": {"forbidden": ["policy.example/*"]},
+                }],
+                "templateViolations": "Deny", "customGroups": ["cert-manager.io"],
                 "siblings": ["a"],
             }
         });

@@ -6,8 +6,7 @@ use freehold_policy::{Decision, Phase, pods};
 use serde_json::{Value, json};
 
 fn boundary(mode: &str) -> BoundarySpec {
-    let mut boundary = BoundarySpec::default();
-    boundary.enforcement_mode = serde_json::from_value(json!(mode)).unwrap();
+    let mut boundary = BoundarySpec { enforcement_mode: serde_json::from_value(json!(mode)).unwrap(), ..BoundarySpec::default() };
     boundary.pods.runtime_class_names.allowed = vec!["m".to_owned()];
     boundary.objects = serde_json::from_value(json!([
         {"kinds": ["Pod", "Service", "Deployment"], "labels": {"managed": {"team": "pay", "tier": "1"}, "forbidden": ["policy.example/*"]}},
