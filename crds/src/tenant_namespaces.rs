@@ -56,7 +56,7 @@ pub enum NamespaceDeletion {
 
 /// A namespace that is made if it is not there.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[x_kube(validation = Rule::new("!has(self.labels) || self.labels.all(k, !k.startsWith('freehold.dev/') && !k.endsWith('/admin-access'))").message("labels freehold.dev/... and .../admin-access are not given by a Tenant"))]
+#[x_kube(validation = Rule::new("!has(self.labels) || self.labels.all(k, !k.startsWith('freehold.dev/') && !k.startsWith('pod-security.kubernetes.io/enforce') && !k.endsWith('/admin-access'))").message("labels freehold.dev/..., pod-security.kubernetes.io/enforce... and .../admin-access are not given by a Tenant; podSecurity.level says how much pods may do"))]
 #[serde(rename_all = "camelCase")]
 pub struct DeclaredNamespace {
     /// Its name.
@@ -70,7 +70,7 @@ pub struct DeclaredNamespace {
 
 /// Labels that are given, needed or kept away.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-#[x_kube(validation = Rule::new("!has(self.managed) || self.managed.all(k, !k.startsWith('freehold.dev/') && !k.endsWith('/admin-access'))").message("labels freehold.dev/... and .../admin-access are not given by a Tenant"))]
+#[x_kube(validation = Rule::new("!has(self.managed) || self.managed.all(k, !k.startsWith('freehold.dev/') && !k.startsWith('pod-security.kubernetes.io/enforce') && !k.endsWith('/admin-access'))").message("labels freehold.dev/..., pod-security.kubernetes.io/enforce... and .../admin-access are not given by a Tenant; podSecurity.level says how much pods may do"))]
 #[serde(rename_all = "camelCase")]
 pub struct NamespaceLabels {
     /// Labels that each has with this value.
