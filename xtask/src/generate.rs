@@ -55,14 +55,35 @@ fn files(folder: &Path) -> anyhow::Result<Vec<(PathBuf, String)>> {
             if text.contains("{{") {
                 bail!("a description of {} holds `{{{{`, which Helm would run", definition.spec.names.kind);
             }
+            let text = words_for_helm(&text);
             Ok((folder.join(format!("{}.yaml", definition.spec.names.plural)), format!("{HEADER}{text}")))
         })
         .collect()
 }
 
+/// Quotes words that are booleans to Helm, which reads YAML 1.1 (<https://yaml.org/type/bool.html>), and text to YAML 1.2.
+fn words_for_helm(text: &str) -> String {
+    let quoted = |line: &str| {
+        let word = line.rsplit(' ').next().unwrap_or_default();
+        let key = &line[..line.len() - word.len()];
+        let marked = key.ends_with("- ") || key.ends_with(": ");
+        if marked && ["y", "n", "yes", "no", "on", "off"].contains(&word.to_ascii_lowercase().as_str()) {
+            format!("{key}\"{word}\"\n")
+        } else {
+            format!("{line}\n")
+        }
+    };
+    text.lines().map(quoted).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_that_are_booleans_to_helm_are_quoted() {
+        assert_eq!(words_for_helm("enum:\n- Off\n- Offer\ndefault: no\n"), "enum:\n- \"Off\"\n- Offer\ndefault: \"no\"\n");
+    }
 
     #[test]
     fn each_kind_has_one_file_that_helm_keeps() {
