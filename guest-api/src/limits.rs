@@ -12,6 +12,15 @@ pub const FILES_PORT: &str = "dev.freehold.files.";
 /// Volumes with files of one pod: each has a port of its own, whose ring takes 512 KiB of the guest's memory.
 pub const MAX_FILE_VOLUMES: usize = 14;
 
+/// Most bytes of one read or write of a volume with files: 32 pages, what the kernel asks for unless it is told to ask for more.
+pub const MAX_FILE_DATA: usize = 128 * 1024;
+
+/// Longest request of FUSE: data, a header of 40 and a body of at most 88 bytes, or two names of 255; the kernel's own buffer has a page.
+pub const MAX_FILE_REQUEST: usize = MAX_FILE_DATA + 4096;
+
+/// Longest reply of FUSE: data and a header of 16 bytes, with room to spare.
+pub const MAX_FILE_REPLY: usize = MAX_FILE_DATA + 1024;
+
 /// Largest payload of a frame in bytes. It fits in `len: u16`, and a control frame never waits behind more than this.
 pub const MAX_PAYLOAD: usize = 32 * 1024;
 

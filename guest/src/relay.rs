@@ -9,16 +9,12 @@
 use crate::fail::{Result, Step};
 use crate::port;
 use crate::sys::{self, Forked};
-use freehold_guest_api::limits::FILES_PORT;
+use freehold_guest_api::limits::{FILES_PORT, MAX_FILE_REPLY, MAX_FILE_REQUEST};
 use std::fs::File;
 use std::io::{Error, ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
-/// Longest request of the kernel: 128 KiB of data and a page (FUSE's own minimum for a reader's buffer).
-const MAX_REQUEST: usize = 132 * 1024;
-/// Longest reply: 128 KiB of data and a header.
-const MAX_REPLY: usize = 129 * 1024;
 /// Bytes of a reply's header, of which the first four are the length.
 const HEADER: usize = 16;
 /// Descriptors of a process that carries.
@@ -65,7 +61,7 @@ fn ends() -> [std::mem::ManuallyDrop<File>; 2] {
 
 fn to_node() -> std::io::Result<()> {
     let [mut kernel, mut port] = ends();
-    let mut buffer = vec![0; MAX_REQUEST];
+    let mut buffer = vec![0; MAX_FILE_REQUEST];
     loop {
         match kernel.read(&mut buffer) {
             Ok(length) => port.write_all(&buffer[..length])?,
@@ -80,11 +76,11 @@ fn to_node() -> std::io::Result<()> {
 
 fn to_kernel() -> std::io::Result<()> {
     let [mut kernel, mut port] = ends();
-    let mut buffer = vec![0; MAX_REPLY];
+    let mut buffer = vec![0; MAX_FILE_REPLY];
     loop {
         port.read_exact(&mut buffer[..HEADER])?;
         let length = u32::from_ne_bytes([buffer[0], buffer[1], buffer[2], buffer[3]]) as usize;
-        if !(HEADER..=MAX_REPLY).contains(&length) {
+        if !(HEADER..=MAX_FILE_REPLY).contains(&length) {
             return Err(Error::other(format!("a reply of {length} bytes")));
         }
         port.read_exact(&mut buffer[HEADER..length])?;

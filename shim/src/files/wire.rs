@@ -2,16 +2,14 @@
 //!
 //! What is read comes from a guest and is hostile: every number is checked where it is used, a short body is EINVAL.
 
+pub use freehold_guest_api::limits::MAX_FILE_DATA as MAX_DATA;
+use freehold_guest_api::limits::MAX_FILE_REQUEST as MAX_REQUEST;
 use rustix::io::Errno;
 
 /// Bytes of a request's header.
 pub const IN_HEADER: usize = 40;
 /// Bytes of a reply's header.
 pub const OUT_HEADER: usize = 16;
-/// Most bytes of one read or write: 32 pages, what the kernel asks for unless it is told to ask for more.
-pub const MAX_DATA: usize = 128 * 1024;
-/// Longest request: data, a header of 40 and a body of at most 88 bytes, or two names of 255; the kernel's own buffer has a page.
-pub const MAX_REQUEST: usize = MAX_DATA + 4096;
 /// Longest name of a file (NAME_MAX).
 const MAX_NAME: usize = 255;
 
