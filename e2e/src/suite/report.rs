@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 
 use super::{Outcome, Result};
@@ -27,6 +28,19 @@ struct Spec {
     run_time: u64,
     failure: Failure,
     captured_ginkgo_writer_output: String,
+    start_time: String,
+    end_time: String,
+}
+
+/// The pods that a namespace of the run had.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Pods {
+    /// When the first was made, in Unix seconds.
+    pub first: i64,
+    /// How many were on the runtime that was asked for.
+    pub forced: usize,
+    /// How many were on another one.
+    pub others: usize,
 }
 
 #[derive(Deserialize, Default)]
@@ -43,6 +57,24 @@ impl Spec {
         words.retain(|word| !word.is_empty());
         words.join(" ")
     }
+    /// When it began, in Unix seconds, if a namespace with its first pod made then can be its own: the suite names a namespace by
+    /// a word that it also writes down, a dash and a number.
+    fn may_own(&self, namespace: &str, first: i64) -> Option<i64> {
+        let word = namespace.rsplit_once('-').map_or(namespace, |(word, _)| word);
+        let seconds = |time: &str| time.parse().map(Timestamp::as_second).ok();
+        let (start, end) = (seconds(&self.start_time)?, seconds(&self.end_time)?);
+        let says = self
+            .captured_ginkgo_writer_output
+            .lines()
+            .any(|line| line.split_once("basename ").is_some_and(|(_, rest)| rest.split_whitespace().next() == Some(word)));
+        ((start..=end).contains(&first) && says).then_some(start)
+    }
+}
+
+/// The spec that a namespace was for: the last to begin of those that it can be of, as a spec makes its namespace first.
+fn owner(specs: &[Spec], namespace: &str, first: i64) -> Option<usize> {
+    let own = specs.iter().enumerate().filter_map(|(at, spec)| Some((spec.may_own(namespace, first)?, at)));
+    own.max().map(|(_, at)| at)
 }
 
 fn specs(text: &[u8]) -> serde_json::Result<impl Iterator<Item = Spec>> {
@@ -58,31 +90,35 @@ pub fn selected(text: &[u8]) -> serde_json::Result<BTreeSet<String>> {
     Ok(specs(text)?.filter(|spec| spec.state == "passed").map(|spec| spec.name()).collect())
 }
 
-/// What became of the specs that were asked for. `classes` has, for each namespace of the run, the pods on the runtime that was
-/// asked for and the others; a spec's namespaces are those that its own output names.
+/// What became of the specs that were asked for. `namespaces` has the pods of each namespace of the run.
 ///
 /// # Errors
 /// If the text is no report.
 pub fn results(
     text: &[u8],
     asked: &BTreeSet<String>,
-    classes: &BTreeMap<String, (usize, usize)>,
+    namespaces: &BTreeMap<String, Pods>,
     date: &str,
 ) -> serde_json::Result<BTreeMap<String, Result>> {
+    let specs: Vec<Spec> = specs(text)?.collect();
+    let mut counts = vec![(0, 0); specs.len()];
+    for (namespace, pods) in namespaces {
+        if let Some(at) = owner(&specs, namespace, pods.first) {
+            counts[at].0 += pods.forced;
+            counts[at].1 += pods.others;
+        }
+    }
     let mut found = BTreeMap::new();
-    for spec in specs(text)? {
+    for (spec, (forced, not_forced)) in specs.iter().zip(counts) {
         let name = spec.name();
+        if !asked.contains(&name) {
+            continue;
+        }
         let outcome = match spec.state.as_str() {
             "passed" => Outcome::Passed,
             "skipped" | "pending" => Outcome::Skipped,
             _ => Outcome::Failed,
         };
-        if !asked.contains(&name) {
-            continue;
-        }
-        let output = &spec.captured_ginkgo_writer_output;
-        let own = classes.iter().filter(|(namespace, _)| output.contains(namespace.as_str()));
-        let (forced, not_forced) = own.fold((0, 0), |sum, (_, count)| (sum.0 + count.0, sum.1 + count.1));
         let line = spec.failure.message.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim();
         let reason = if outcome == Outcome::Passed { String::new() } else { line.chars().take(MAX_REASON).collect() };
         let seconds = spec.run_time / 1_000_000_000;
@@ -104,8 +140,8 @@ mod tests {
     use super::*;
 
     const TEXT: &str = r#"[{"SpecReports": [
-        {"ContainerHierarchyTexts": ["[sig-node] Pods"], "LeafNodeText": "runs", "LeafNodeType": "It", "State": "passed", "RunTime": 3500000000, "CapturedGinkgoWriterOutput": "namespace \"pods-7\""},
-        {"ContainerHierarchyTexts": ["[sig-node] Pods"], "LeafNodeText": "fails", "LeafNodeType": "It", "State": "timedout", "Failure": {"Message": "\nit hung\nmore"}},
+        {"ContainerHierarchyTexts": ["[sig-node] Pods"], "LeafNodeText": "runs", "LeafNodeType": "It", "State": "passed", "RunTime": 3500000000, "CapturedGinkgoWriterOutput": "STEP: Building a namespace api object, basename pods @ 11/28/26", "StartTime": "2026-01-01T00:00:10.5Z", "EndTime": "2026-01-01T00:00:14Z"},
+        {"ContainerHierarchyTexts": ["[sig-node] Pods"], "LeafNodeText": "fails", "LeafNodeType": "It", "State": "timedout", "CapturedGinkgoWriterOutput": "basename pods", "StartTime": "2026-01-01T00:00:00Z", "EndTime": "2026-01-01T00:01:00Z", "Failure": {"Message": "\nit hung\nmore"}},
         {"ContainerHierarchyTexts": null, "LeafNodeText": "can't", "LeafNodeType": "It", "State": "skipped", "Failure": {"Message": "no disk"}},
         {"ContainerHierarchyTexts": ["x"], "LeafNodeText": "not asked for", "LeafNodeType": "It", "State": "skipped"},
         {"ContainerHierarchyTexts": null, "LeafNodeText": "", "LeafNodeType": "SynchronizedBeforeSuite", "State": "passed"}]}]"#;
@@ -113,12 +149,19 @@ mod tests {
     #[test]
     fn a_report_is_read() {
         let asked = ["[sig-node] Pods runs", "[sig-node] Pods fails", "can't"].map(str::to_owned).into();
-        let classes = [("pods-7".to_owned(), (2, 1)), ("pods-8".to_owned(), (5, 5))].into();
-        let found = results(TEXT.as_bytes(), &asked, &classes, "2026-01-01").unwrap();
+        let at = |second, forced, others| Pods {
+            first: "2026-01-01T00:00:00Z".parse::<Timestamp>().unwrap().as_second() + second,
+            forced,
+            others,
+        };
+        let namespaces =
+            [("pods-7", at(12, 2, 1)), ("pods-8", at(20, 0, 4)), ("pods-9", at(70, 5, 5)), ("pods-net-1", at(12, 5, 5))];
+        let namespaces = namespaces.map(|(name, pods)| (name.to_owned(), pods)).into();
+        let found = results(TEXT.as_bytes(), &asked, &namespaces, "2026-01-01").unwrap();
         let shown: Vec<_> =
             found.values().map(|one| (one.outcome, one.seconds, one.reason.as_str(), one.forced, one.not_forced)).collect();
         let expected =
-            [(Outcome::Failed, 0, "it hung", 0, 0), (Outcome::Passed, 3, "", 2, 1), (Outcome::Skipped, 0, "no disk", 0, 0)];
+            [(Outcome::Failed, 0, "it hung", 0, 4), (Outcome::Passed, 3, "", 2, 1), (Outcome::Skipped, 0, "no disk", 0, 0)];
         assert_eq!(shown, expected);
         assert_eq!(selected(TEXT.as_bytes()).unwrap().len(), 1);
     }

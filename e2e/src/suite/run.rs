@@ -85,17 +85,21 @@ pub fn load(path: &std::path::Path) -> anyhow::Result<Results> {
     }
 }
 
-type Classes = Arc<Mutex<BTreeMap<String, BTreeMap<String, bool>>>>;
+/// Of each namespace: when its first pod was made, and whether each of its pods got the class.
+type Seen = Arc<Mutex<BTreeMap<String, (i64, BTreeMap<String, bool>)>>>;
 
-/// Follows all pods: namespace, name, and whether it got the class.
-async fn follow(client: Client, class: Option<String>, seen: Classes) {
+/// Follows all pods.
+async fn follow(client: Client, class: Option<String>, seen: Seen) {
     let mut pods =
         std::pin::pin!(watcher(Api::<Pod>::all(client), watcher::Config::default()).default_backoff().applied_objects());
     while let Some(event) = pods.next().await {
         let Ok(pod) = event else { continue };
         let got = pod.spec.as_ref().and_then(|spec| spec.runtime_class_name.clone());
+        let made = pod.creation_timestamp().map_or(i64::MAX, |time| time.0.as_second());
         if let Ok(mut seen) = seen.lock() {
-            seen.entry(pod.namespace().unwrap_or_default()).or_default().insert(pod.name_any(), got == class);
+            let (first, pods) = seen.entry(pod.namespace().unwrap_or_default()).or_insert((made, BTreeMap::new()));
+            *first = made.min(*first);
+            pods.insert(pod.name_any(), got == class);
         }
     }
 }
@@ -109,7 +113,7 @@ pub async fn run(client: Client, plan: &Plan, specs: &BTreeSet<String>, say: imp
     let known = all.entry(plan.runtime.clone()).or_default();
     let pending: Vec<String> = specs.iter().filter(|name| plan.again || !known.contains_key(*name)).cloned().collect();
     say(&format!("{} of {} specs to run on {}, {} at once", pending.len(), specs.len(), plan.runtime, plan.at_once));
-    let seen = Classes::default();
+    let seen = Seen::default();
     let following = tokio::spawn(follow(client, plan.class.clone(), seen.clone()));
     let began = Instant::now();
     for chunk in pending.chunks(plan.chunk) {
@@ -126,18 +130,18 @@ pub async fn run(client: Client, plan: &Plan, specs: &BTreeSet<String>, say: imp
             CHUNK_LIMIT + Duration::from_secs(60),
         )
         .await?;
-        let classes = match seen.lock() {
+        let namespaces = match seen.lock() {
             Ok(seen) => seen
                 .iter()
-                .map(|(namespace, pods)| {
-                    let got = pods.values().filter(|got| **got).count();
-                    (namespace.clone(), (got, pods.len() - got))
+                .map(|(namespace, (first, pods))| {
+                    let forced = pods.values().filter(|got| **got).count();
+                    (namespace.clone(), report::Pods { first: *first, forced, others: pods.len() - forced })
                 })
                 .collect(),
             Err(_) => BTreeMap::new(),
         };
         let date = k8s_openapi::jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
-        let found = report::results(&text, &asked, &classes, &date).context("ginkgo's report is not understood")?;
+        let found = report::results(&text, &asked, &namespaces, &date).context("ginkgo's report is not understood")?;
         ensure!(!found.is_empty(), "ginkgo ran none of the specs that were asked for");
         let failed: Vec<_> = found.iter().filter(|(_, one)| one.outcome == Outcome::Failed).collect();
         for (name, one) in &failed {
