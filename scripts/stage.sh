@@ -1,5 +1,5 @@
 # Sourced by demo and e2e: from a checkout to a cluster with Freehold in it. Both show the same product, set up the same way.
-# Wants: $name (of the cluster), $work (a folder for kubeconfigs). Gives: cluster, kubectl, helm, images, say, admin, node.
+# Wants: $name (of the cluster), $work (a folder for kubeconfigs); takes $stack (--dual-stack) and FREEHOLD_IMAGES (a folder that xtask images made). Gives: cluster, kubectl, helm, images, say, admin, node.
 cluster=e2e/cluster/bin/cluster
 began=${began:-$SECONDS}
 times=()
@@ -21,11 +21,11 @@ node() { "$cluster" exec "$name" -- "$@"; }
 stage_build() {
   (cd e2e/cluster && CGO_ENABLED=0 GOWORK=off go build -trimpath -buildvcs=false -ldflags '-s -w' -o bin/ ./cmd/cluster)
   "$cluster" build
-  images=$(cargo run --quiet --package xtask -- images)
+  images=${FREEHOLD_IMAGES:-$(cargo run --quiet --package xtask -- images)}
 }
 
 stage_up() {
-  "$cluster" up "$name"
+  "$cluster" up "$name" ${stack:+"$stack"}
   kubectl=$("$cluster" path kubectl) helm=$("$cluster" path helm)
   "$cluster" kubeconfig "$name" >"$work/admin.kubeconfig"
   local person

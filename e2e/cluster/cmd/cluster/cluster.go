@@ -44,6 +44,8 @@ type plan struct {
 	Tools   map[string]string
 	Cgroups []string
 	Program string // this program, for the node's own commands
+	// Whether nodes, pods and Services have addresses of IPv6 too.
+	DualStack bool
 }
 
 func readJSON[T any](path string) (value T, err error) {
@@ -96,7 +98,7 @@ func (c cluster) lock() (*os.File, error) {
 	return file, err
 }
 
-func (c cluster) up() error {
+func (c cluster) up(dualStack bool) error {
 	for _, program := range []string{"ip", "nft", "mount", "nsenter"} {
 		if _, err := exec.LookPath(program); err != nil {
 			return fmt.Errorf("no %s on PATH; install the Debian packages iproute2, nftables, mount and util-linux", program)
@@ -110,7 +112,7 @@ func (c cluster) up() error {
 	if state, ok := c.running(); ok {
 		return fmt.Errorf("a cluster called %s is up already (its first process is %d); stop it with: cluster down %s", c.name, state.Init, c.name)
 	}
-	p := plan{Tools: map[string]string{}}
+	p := plan{Tools: map[string]string{}, DualStack: dualStack}
 	for _, name := range []string{"pause", "runc", "cni", "containerd", "node"} {
 		t, err := toolNamed(name)
 		if err != nil {

@@ -31,7 +31,7 @@ imports = ['/etc/containerd/conf.d/*.toml']
     conf_dir = '/etc/cni/net.d'
 `
 
-const cniConfig = `{"cniVersion":"1.0.0","name":"podnet","plugins":[
+var cniConfig = `{"cniVersion":"1.0.0","name":"podnet","plugins":[
  {"type":"bridge","bridge":"cni0","isGateway":true,"ipMasq":false,"hairpinMode":true,
   "ipam":{"type":"host-local","ranges":[[{"subnet":"10.244.0.0/24"}]],"routes":[{"dst":"0.0.0.0/0"}]}},
  {"type":"portmap","backend":"nftables","capabilities":{"portMappings":true}}]}

@@ -27,7 +27,7 @@ const usage = `cluster: a one-node Kubernetes 1.37 in its own namespaces, for te
   cluster build dns                                         the cluster's DNS (CoreDNS), which a cluster has only if it is asked for
   cluster dns FILE                                          write its image, and print the manifests that run it
   cluster path TOOL                                         print the file or folder where a built tool lies (helm, kubectl, ctr, ...)
-  cluster up NAME                                           start (or start again with its kept state) and wait until it is usable
+  cluster up NAME [--dual-stack]                            start (or start again with its kept state) and wait until it is usable; with IPv6 too
   cluster down NAME [--purge]                               stop; --purge also deletes its state and logs
   cluster status                                            one line a cluster
   cluster kubeconfig NAME [--user U] [--group G]...         a kubeconfig for this host; without --user: cluster administrator
@@ -95,7 +95,11 @@ func dispatch(command string, args []string) error {
 	c, rest := clusterNamed(args[0]), args[1:]
 	switch command {
 	case "up":
-		return c.up()
+		dualStack := len(rest) == 1 && rest[0] == "--dual-stack"
+		if len(rest) > 0 && !dualStack {
+			return fmt.Errorf("up takes only --dual-stack, not %q", strings.Join(rest, " "))
+		}
+		return c.up(dualStack)
 	case "down":
 		purge := len(rest) == 1 && rest[0] == "--purge"
 		if len(rest) > 0 && !purge {

@@ -55,6 +55,9 @@ func (c cluster) initNode() error {
 	if err != nil {
 		return err
 	}
+	if p.DualStack {
+		dualStack()
+	}
 	n := &node{waiting: map[int]chan syscall.WaitStatus{}, failed: make(chan error, 8)}
 	if n.progress, err = os.OpenFile(c.path("progress"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644); err != nil {
 		return err
@@ -68,6 +71,9 @@ func (c cluster) initNode() error {
 	}
 	if err == nil {
 		err = setUpNetwork()
+	}
+	if err == nil && p.DualStack {
+		err = setUpNetwork6()
 	}
 	if err == nil {
 		fmt.Fprintln(n.progress, "namespaces, mounts and network made")
