@@ -12,8 +12,8 @@ demo-down: ## removes everything that the demo started
 test: ## sets up what is missing and passes every gate
 	@scripts/test
 
-bench: ## measures pods in machines beside pods on runc, and what the boundary costs beside none; writes docs/benchmarks*.md
-	@scripts/preflight --root && scripts/bench docs/benchmarks.md && scripts/bench-boundary docs/benchmarks-boundary.md
+bench: ## measures pods in machines beside pods on runc, what the boundary costs beside none, and the network enforcer; writes docs/benchmarks*.md
+	@scripts/preflight --root && scripts/bench docs/benchmarks.md && scripts/bench-boundary docs/benchmarks-boundary.md && scripts/bench-network docs/benchmarks-network.md && scripts/bench-enforcer 2000 docs/benchmarks-network.md
 
 crash: ## kills every part of a pod in every state of its life, and writes docs/crash-matrix.md
 	@scripts/preflight --root && scripts/crash docs/crash-matrix.md
