@@ -58,16 +58,17 @@ impl Spec {
         words.join(" ")
     }
     /// When it began, in Unix seconds, if a namespace with its first pod made then can be its own: the suite names a namespace by
-    /// a word that it also writes down, a dash and a number.
+    /// a word that it also writes down, a dash and a number; specs about NetworkPolicies write the whole name.
     fn may_own(&self, namespace: &str, first: i64) -> Option<i64> {
         let word = namespace.rsplit_once('-').map_or(namespace, |(word, _)| word);
         let seconds = |time: &str| time.parse().map(Timestamp::as_second).ok();
         let (start, end) = (seconds(&self.start_time)?, seconds(&self.end_time)?);
-        let says = self
-            .captured_ginkgo_writer_output
+        let output = &self.captured_ginkgo_writer_output;
+        let says = output
             .lines()
             .any(|line| line.split_once("basename ").is_some_and(|(_, rest)| rest.split_whitespace().next() == Some(word)));
-        ((start..=end).contains(&first) && says).then_some(start)
+        let names = || output.split(|sign: char| !sign.is_ascii_alphanumeric() && sign != '-').any(|word| word == namespace);
+        ((start..=end).contains(&first) && (says || names())).then_some(start)
     }
 }
 
@@ -141,7 +142,7 @@ mod tests {
 
     const TEXT: &str = r#"[{"SpecReports": [
         {"ContainerHierarchyTexts": ["[sig-node] Pods"], "LeafNodeText": "runs", "LeafNodeType": "It", "State": "passed", "RunTime": 3500000000, "CapturedGinkgoWriterOutput": "STEP: Building a namespace api object, basename pods @ 11/28/26", "StartTime": "2026-01-01T00:00:10.5Z", "EndTime": "2026-01-01T00:00:14Z"},
-        {"ContainerHierarchyTexts": ["[sig-node] Pods"], "LeafNodeText": "fails", "LeafNodeType": "It", "State": "timedout", "CapturedGinkgoWriterOutput": "basename pods", "StartTime": "2026-01-01T00:00:00Z", "EndTime": "2026-01-01T00:01:00Z", "Failure": {"Message": "\nit hung\nmore"}},
+        {"ContainerHierarchyTexts": ["[sig-node] Pods"], "LeafNodeText": "fails", "LeafNodeType": "It", "State": "timedout", "CapturedGinkgoWriterOutput": "basename pods\ncreating pod netpol-x-78/a", "StartTime": "2026-01-01T00:00:00Z", "EndTime": "2026-01-01T00:01:00Z", "Failure": {"Message": "\nit hung\nmore"}},
         {"ContainerHierarchyTexts": null, "LeafNodeText": "can't", "LeafNodeType": "It", "State": "skipped", "Failure": {"Message": "no disk"}},
         {"ContainerHierarchyTexts": ["x"], "LeafNodeText": "not asked for", "LeafNodeType": "It", "State": "skipped"},
         {"ContainerHierarchyTexts": null, "LeafNodeText": "", "LeafNodeType": "SynchronizedBeforeSuite", "State": "passed"}]}]"#;
@@ -154,14 +155,20 @@ mod tests {
             forced,
             others,
         };
-        let namespaces =
-            [("pods-7", at(12, 2, 1)), ("pods-8", at(20, 0, 4)), ("pods-9", at(70, 5, 5)), ("pods-net-1", at(12, 5, 5))];
+        let namespaces = [
+            ("pods-7", at(12, 2, 1)),
+            ("pods-8", at(20, 0, 4)),
+            ("pods-9", at(70, 5, 5)),
+            ("pods-net-1", at(12, 5, 5)),
+            ("netpol-x-78", at(30, 3, 0)),
+            ("netpol-x-7", at(30, 5, 5)),
+        ];
         let namespaces = namespaces.map(|(name, pods)| (name.to_owned(), pods)).into();
         let found = results(TEXT.as_bytes(), &asked, &namespaces, "2026-01-01").unwrap();
         let shown: Vec<_> =
             found.values().map(|one| (one.outcome, one.seconds, one.reason.as_str(), one.forced, one.not_forced)).collect();
         let expected =
-            [(Outcome::Failed, 0, "it hung", 0, 4), (Outcome::Passed, 3, "", 2, 1), (Outcome::Skipped, 0, "no disk", 0, 0)];
+            [(Outcome::Failed, 0, "it hung", 3, 4), (Outcome::Passed, 3, "", 2, 1), (Outcome::Skipped, 0, "no disk", 0, 0)];
         assert_eq!(shown, expected);
         assert_eq!(selected(TEXT.as_bytes()).unwrap().len(), 1);
     }
