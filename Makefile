@@ -1,5 +1,5 @@
 # The commands for a newcomer; the rest is in scripts/ and `cargo xtask --help`.
-.PHONY: help bench fuzz conformance conformance-full netpol crash demo demo-down test
+.PHONY: help bench fuzz conformance conformance-full netpol crash workloads demo demo-down test
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-16s %s\n", $$1, $$2}' Makefile
 
@@ -17,6 +17,9 @@ bench: ## measures pods in machines beside pods on runc, what the boundary costs
 
 crash: ## kills every part of a pod in every state of its life, and writes docs/crash-matrix.md
 	@scripts/preflight --root && scripts/crash docs/crash-matrix.md
+
+workloads: ## a database, a web server, a build and a JVM on runc and in machines, each with its container ended once
+	@scripts/preflight --root && scripts/workloads
 
 conformance: ## upstream's NodeConformance specs on runc and in machines, compared in docs/conformance.md; takes up where it ended
 	@scripts/preflight --root && scripts/conformance node
