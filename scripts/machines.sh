@@ -59,7 +59,7 @@ machines_up() {
   # Bundle, template of the writable disk, the handler's file, containerd's drop-in.
   node mkdir -p "$bundle" /opt/freehold/handlers /etc/containerd/conf.d
   tar -C "$FREEHOLD_BUNDLE" -ch . | node tar -C "$bundle" -x
-  node sh -c "truncate -s 8G $bundle/guest/scratch.ext4 && $bundle/qemu/lib/ld-linux-x86-64.so.2 --library-path $bundle/qemu/lib $bundle/e2fs/bin/mke2fs -q -F -t ext4 -E lazy_itable_init=1,nodiscard $bundle/guest/scratch.ext4"
+  node sh -c "truncate -s 8G $bundle/guest/scratch.ext4 && $bundle/qemu/lib/ld-linux-x86-64.so.2 --library-path $bundle/qemu/lib $bundle/e2fs/bin/mke2fs -q -F -t ext4 -O ^has_journal -m 0 -E lazy_itable_init=1,nodiscard -L scratch $bundle/guest/scratch.ext4"
   node sh -c 'cat >/opt/freehold/handlers/freehold-microvm.toml' <<TOML
 version = 1
 bundle = "$bundle"
