@@ -12,6 +12,7 @@ use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 /// First byte in the status pipe: a terminal, followed by the number of its master as four bytes.
@@ -137,10 +138,20 @@ fn set_stdio(plan: &mut Plan<'_>) -> Result<()> {
         None => open_terminal(start, &mut plan.status, &mut plan.go_on)?,
     };
     for (number, fd) in fds.iter().enumerate() {
+        own_pipe(fd, start.uid)?;
         sys::dup_to(fd.as_raw_fd(), number as i32).step("set stdio")?;
     }
     sys::close_rest_on_exec().step("close the agent's files")?;
     sys::new_session(terminal).step("make a session")
+}
+
+/// A program without root opens its streams by name too (`error_log /dev/stderr`): a pipe is its user's then, as with runc.
+fn own_pipe(fd: &OwnedFd, uid: u32) -> Result<()> {
+    let file = File::from(fd.try_clone().step("copy a stream")?);
+    if file.metadata().step("look at a stream")?.file_type().is_fifo() {
+        std::os::unix::fs::fchown(&file, Some(uid), None).step("own a stream")?;
+    }
+    Ok(())
 }
 
 /// Opens a terminal of the container's own devpts, so that its name means something there.
