@@ -12,7 +12,7 @@ pub struct Request {
     #[prost(uint64, tag = "1")]
     pub id: u64,
     /// What is asked.
-    #[prost(oneof = "Call", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20")]
+    #[prost(oneof = "Call", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21")]
     pub call: Option<Call>,
 }
 
@@ -76,6 +76,9 @@ pub enum Call {
     /// First message to a clone: what it shares with its siblings is replaced. `Configure` follows.
     #[prost(message, tag = "20")]
     Wake(Wake),
+    /// Correct the clock, or only say what it is.
+    #[prost(message, tag = "21")]
+    AdjustClock(AdjustClock),
 }
 
 /// One answer of the agent.
@@ -85,7 +88,7 @@ pub struct Reply {
     #[prost(uint64, tag = "1")]
     pub id: u64,
     /// What came of it.
-    #[prost(oneof = "Answer", tags = "2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "Answer", tags = "2, 3, 4, 5, 6, 7, 8, 9")]
     pub answer: Option<Answer>,
 }
 
@@ -113,6 +116,9 @@ pub enum Answer {
     /// To `GetFile`.
     #[prost(message, tag = "8")]
     File(FileContent),
+    /// To `AdjustClock`.
+    #[prost(message, tag = "9")]
+    Time(Time),
 }
 
 /// What happened in the guest, in order.
@@ -170,6 +176,25 @@ pub struct Configure {
     /// Size of /dev/shm in bytes; 0: half of memory.
     #[prost(uint64, tag = "7")]
     pub shm_bytes: u64,
+}
+
+/// By how much the clock is wrong.
+#[derive(Clone, PartialEq, Message)]
+pub struct AdjustClock {
+    /// Nanoseconds to be added; 0 changes nothing.
+    #[prost(sint64, tag = "1")]
+    pub by_ns: i64,
+    /// Nothing runs yet that would mind a leap.
+    #[prost(bool, tag = "2")]
+    pub at_once: bool,
+}
+
+/// The guest's clock, after it was adjusted.
+#[derive(Clone, PartialEq, Message)]
+pub struct Time {
+    /// Nanoseconds since 1970.
+    #[prost(uint64, tag = "1")]
+    pub realtime_ns: u64,
 }
 
 /// What makes a clone of a template its own: the agent seeds the kernel with it, sets the clock and executes itself anew; the

@@ -11,6 +11,7 @@ mod agent;
 mod boot;
 mod cgroup;
 mod child;
+mod clock;
 mod configure;
 mod container;
 mod cpus;

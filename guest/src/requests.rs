@@ -43,6 +43,7 @@ impl Agent {
             Call::Update(update) => self.update(&update).map(done),
             Call::Freeze(freeze) => self.container(&freeze.container)?.cgroup.freeze(freeze.frozen).map(done),
             Call::Dial(dial) => crate::dial::dial(&mut self.streams, &dial).map(done),
+            Call::AdjustClock(by) => crate::clock::adjust(&by).map(Answer::Time),
             Call::Shutdown(_) => {
                 self.stopping = true;
                 Ok(done(()))

@@ -8,7 +8,7 @@ use containerd_shim_protos::events::task as event;
 use containerd_shim_protos::protobuf::MessageField;
 use freehold_guest_api::message::{Call, Disk, StartProcess};
 
-use super::begin;
+use super::{begin, clock};
 use super::events::Event;
 use super::lifecycle::Turn;
 use super::pod::{Done, Pod, Task, TaskError};
@@ -161,6 +161,7 @@ impl Pod {
         if let Err(error) = crate::inspect::serve(&self.socket, sandbox.clone()) {
             tracing::warn!("administrators can't inspect this pod: {error:#}");
         }
+        tokio::spawn(clock::keep(sandbox.agent.clone()));
         tokio::spawn(self.clone().follow(sandbox, happenings));
         Ok(())
     }

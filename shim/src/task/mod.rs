@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod begin;
+mod clock;
 mod create;
 mod ends;
 pub mod events;

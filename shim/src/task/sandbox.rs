@@ -13,7 +13,7 @@ use freehold_guest_api::message::{Call, Disk, Empty, Happening, Rootfs};
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::begin;
+use super::{begin, clock};
 use crate::agent::Agent;
 use crate::cgroup::Place;
 use crate::config::{Bundle, Config};
@@ -74,6 +74,7 @@ impl Sandbox {
             limits: Mutex::default(),
             oom_score: AtomicI32::new(i32::MIN),
         };
+        clock::set(&sandbox.agent, true).await?; // the first words are as old as the boot took
         sandbox.grow().await?; // up to the default
         Ok((sandbox, events))
     }
