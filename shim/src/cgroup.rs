@@ -78,6 +78,18 @@ pub fn join<'a>(places: impl IntoIterator<Item = &'a Place>, pid: u32) -> io::Re
     Ok(())
 }
 
+/// Whether the host's kernel has killed something in one of the places for want of memory, the pod's own or the node's.
+pub fn starved(places: &[Place]) -> bool {
+    let killed =
+        |file| places.iter().any(|place| std::fs::read_to_string(place.folder.join(file)).is_ok_and(|text| kills(&text) > 0));
+    killed("memory.oom_control") || killed("memory.events") // of version 1 and of version 2
+}
+
+fn kills(text: &str) -> u64 {
+    let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+    count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
+}
+
 /// Sets how soon the host's kernel kills the machine when the node is out of memory. Lowering it may not be permitted,
 /// then the shim's own value, which it inherited, stays.
 pub fn oom_score(pid: u32, score: i32) {
@@ -96,6 +108,14 @@ mod tests {
                       33 1 0:29 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n\
                       34 1 0:30 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
     const V2: &str = "30 1 0:26 / /sys/fs/cgroup rw shared:9 - cgroup2 cgroup2 rw,nsdelegate\n";
+
+    #[test]
+    fn kills_for_want_of_memory_are_found_in_either_version() {
+        assert_eq!(kills("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"), 2);
+        assert_eq!(kills("low 0\nmax 9\noom 3\noom_kill 0\noom_group_kill 0\n"), 0);
+        assert_eq!(kills(""), 0);
+        assert!(!starved(&[Place { folder: "/nowhere".into(), late: false }]));
+    }
 
     #[test]
     fn a_spec_names_its_place() {

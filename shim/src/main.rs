@@ -60,6 +60,16 @@ pub(crate) fn now_ns() -> u64 {
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// What to do about an error of a full disk, to be put behind it; nothing about any other.
+pub(crate) fn if_full(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+            ": the node's disk is full; free space there, or let the pod run on another node"
+        }
+        _ => "",
+    }
+}
+
 /// A hostile text made safe for logs and events: bounded, printable, on one line.
 pub(crate) fn printable(text: &str) -> String {
     text.chars().take(1024).map(|c| if c.is_control() { ' ' } else { c }).collect()

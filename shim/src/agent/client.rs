@@ -33,7 +33,10 @@ pub enum AgentError {
         message: String,
     },
     /// No answer in time.
-    #[error("the guest did not answer {0} within {1:?}")]
+    #[error(
+        "the guest did not answer {0} within {1:?}: its machine or the node's KVM hangs, a volume of it does not answer, or the node is \
+         overloaded; if it stays so, delete the pod, and look at the node's load and kernel log"
+    )]
     Late(&'static str, Duration),
     /// The connection is over.
     #[error("the connection to the guest is lost: {0}")]

@@ -41,6 +41,13 @@ impl Console {
         shown[shown.len().saturating_sub(SHOWN)..].to_owned()
     }
 
+    /// The line in which the guest's kernel gave up, if it did: behind it come registers and traces, more than [`Self::tail`] shows.
+    pub fn panic(&self) -> Option<String> {
+        let text = self.text();
+        let said = text[text.rfind("Kernel panic")?..].lines().next()?;
+        Some(said[..said.len().min(SHOWN)].trim().to_owned())
+    }
+
     /// Reads `source` into the ring until it ends.
     pub fn follow<R: AsyncRead + Unpin + Send + 'static>(self: &Arc<Self>, mut source: R) {
         let ring = self.clone();
@@ -66,6 +73,18 @@ mod tests {
         assert!(console.0.lock().unwrap().len() <= RING);
         let tail = console.tail();
         assert!(tail.ends_with("line 9999") && tail.len() <= SHOWN, "{tail}");
+    }
+
+    #[test]
+    fn a_panic_is_found_behind_its_trace() {
+        let console = Console::default();
+        assert_eq!(console.panic(), None);
+        console.push(b"[    2.0] Kernel panic - not syncing: Out of memory \r\n");
+        for register in 0..40 {
+            console.push(format!("[    2.1] R{register}: 0000000000000000\r\n").as_bytes());
+        }
+        assert_eq!(console.panic().as_deref(), Some("Kernel panic - not syncing: Out of memory"));
+        assert!(!console.tail().contains("panic"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -99,6 +99,7 @@ pub struct Machine {
     pub uid: u32,
     pidfd: OwnedFd,
     ended: watch::Receiver<Option<String>>,
+    given_up: OnceLock<String>,
 }
 
 impl Machine {
@@ -164,12 +165,24 @@ impl Machine {
         };
         let (pid, supervisor, ended) = (confined.pid, confined.supervisor, confined.ended);
         let Size { base_mib, room_mib, .. } = size;
-        Ok((Machine { qmp, console, pid, supervisor, base_mib, room_mib, uid, pidfd, ended }, agent))
+        let given_up = OnceLock::new();
+        Ok((Machine { qmp, console, pid, supervisor, base_mib, room_mib, uid, pidfd, ended, given_up }, agent))
     }
 
     /// Ends it at once; idempotent.
     pub fn kill(&self) {
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL); // ESRCH: it has ended
+    }
+
+    /// Ends it at once, for a reason that its containers' status then gives.
+    pub fn give_up(&self, why: String) {
+        let _ = self.given_up.set(why); // the first reason is the one
+        self.kill();
+    }
+
+    /// Why it was given up, if it was.
+    pub fn given_up(&self) -> Option<String> {
+        self.given_up.get().cloned()
     }
 
     /// What ends it at once, wherever it is called.

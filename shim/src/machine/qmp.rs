@@ -39,7 +39,10 @@ pub enum QmpError {
         reason: String,
     },
     /// No answer in time.
-    #[error("QEMU did not answer {command} within {COMMAND_TIME:?}")]
+    #[error(
+        "QEMU did not answer {command} within {COMMAND_TIME:?}: it hangs, or the node is overloaded; if it stays so, delete the pod, and look \
+         at the node's load and kernel log"
+    )]
     Late {
         /// What was asked.
         command: String,

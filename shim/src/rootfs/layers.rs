@@ -39,7 +39,7 @@ const CONVERTER_SECONDS: u64 = 600;
 #[derive(Debug, thiserror::Error)]
 pub enum LayerError {
     /// A file or folder could not be used.
-    #[error("can't {step} for image layer {layer}: {cause}")]
+    #[error("can't {step} for image layer {layer}: {cause}{hint}", hint = crate::if_full(.cause))]
     File {
         /// What was done.
         step: &'static str,
@@ -49,7 +49,7 @@ pub enum LayerError {
         cause: io::Error,
     },
     /// The converter failed.
-    #[error("can't convert image layer {layer}: mkfs.erofs ended with {status}: {words}")]
+    #[error("can't convert image layer {layer}: mkfs.erofs ended with {status}: {words}{hint}", hint = if_full(.words))]
     Converter {
         /// Which layer.
         layer: PathBuf,
@@ -58,6 +58,11 @@ pub enum LayerError {
         /// Its last words.
         words: String,
     },
+}
+
+/// What the converter says of a full disk is the C library's text; it has no other way.
+fn if_full(words: &str) -> &'static str {
+    if words.contains("No space left") { crate::if_full(&io::ErrorKind::StorageFull.into()) } else { "" }
 }
 
 /// Opens a layer's erofs file, made now if it is not there. Takes time: call it off the async threads.

@@ -76,7 +76,7 @@ where
             match tokio::time::timeout(END_TIME, machine.wait()).await {
                 Ok(how) => bail!("the virtual machine ended while booting: {}", last_words(&how, &machine.console.tail())),
                 Err(_) => bail!(
-                    "the virtual machine did not become ready: {error}; the node may be overloaded, or its KVM hang; its last words: {}",
+                    "the virtual machine did not become ready: {error}; its last words: {}",
                     machine.console.tail()
                 ),
             }

@@ -8,16 +8,17 @@ use containerd_shim_protos::events::task as event;
 use containerd_shim_protos::protobuf::MessageField;
 use freehold_guest_api::message::{Call, Disk, StartProcess};
 
-use super::{begin, clock};
 use super::events::Event;
 use super::lifecycle::Turn;
 use super::pod::{Done, Pod, Task, TaskError};
 use super::process::Process;
 use super::sandbox::Sandbox;
 use super::stdio::Paths;
+use super::{begin, clock};
 use crate::agent::client;
 use crate::cgroup;
 use crate::config::{self, Config};
+use crate::machine::qmp::QmpError;
 use crate::record::Record;
 use crate::spec::{self, Spec};
 use crate::template;
@@ -49,9 +50,12 @@ pub struct Create {
     pub config: Option<PathBuf>,
 }
 
-/// The guest did not answer in time.
+/// Guest or QEMU did not answer in time.
 fn is_silence(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| matches!(cause.downcast_ref(), Some(client::AgentError::Late(..))))
+    error.chain().any(|cause| {
+        matches!(cause.downcast_ref(), Some(client::AgentError::Late(..)))
+            || matches!(cause.downcast_ref(), Some(QmpError::Late { .. }))
+    })
 }
 
 impl Pod {
@@ -79,8 +83,10 @@ impl Pod {
             Ok(made) => made,
             Err(error) => {
                 // A guest that is silent so long has stalled; its end has the kubelet make the pod a new sandbox.
-                if alone || is_silence(&error) {
+                if alone {
                     sandbox.machine.kill();
+                } else if is_silence(&error) {
+                    sandbox.machine.give_up(format!("the node's shim ended it: {error:#}"));
                 }
                 return Err(error.into());
             }
@@ -218,6 +224,7 @@ mod tests {
     fn silence_is_told_from_failure() {
         let late = anyhow::Error::from(client::AgentError::Late("AddVolume", client::REQUEST_TIME)).context("the mount /x");
         assert!(is_silence(&late));
+        assert!(is_silence(&QmpError::Late { command: "device_add".into() }.into()));
         let failed = client::AgentError::Failed { errno: 2, message: String::new() };
         assert!(!is_silence(&anyhow::Error::from(failed)));
     }

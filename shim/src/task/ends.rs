@@ -7,29 +7,16 @@ use containerd_shim_protos::events::task as event;
 use freehold_guest_api::message::Happening;
 use tokio::sync::mpsc;
 
+use super::cause::End;
 use super::events::{self, Event};
 use super::lifecycle::{Exit, Input, KILLED, Turn};
 use super::pod::{Pod, Task};
 use super::process::Process;
 use super::sandbox::Sandbox;
+use crate::cgroup;
 
 /// Time for output to reach containerd after its process ended; a reader that is gone must not hide the end.
 const DRAIN_TIME: Duration = Duration::from_secs(2);
-
-/// What a container's status says when its machine has ended under it: how, why that may be, and the kernel's last words.
-fn end_words(how: &str, console: &str) -> String {
-    let panic = console.find("Kernel panic").map(|at| &console[at..]);
-    let (why, last) = match panic {
-        Some(last) => ("; the guest's kernel panicked", last),
-        None if how.ends_with("signal 9") => (
-            "; the node was out of memory, the pod was beyond its limit and RuntimeClass.overhead, or somebody killed it",
-            console,
-        ),
-        None => ("", console),
-    };
-    let last = if last.trim().is_empty() { String::new() } else { format!("; its last words: {}", last.trim()) };
-    format!("the pod's virtual machine ended ({how}), and its containers with it{why}{last}")
-}
 
 impl Pod {
     /// Acts on what the guest tells, until the machine ends, which ends every process.
@@ -51,7 +38,10 @@ impl Pod {
         let _ = self.turn(Turn::Ended); // allowed from everywhere
         let exit = Exit { status: KILLED, at_ns: crate::now_ns() };
         let tasks: Vec<_> = self.tasks.lock().expect("nothing panics under this lock").values().cloned().collect();
-        let words = end_words(&how, &sandbox.machine.console.tail());
+        let (given_up, console, panic) =
+            (sandbox.machine.given_up(), sandbox.machine.console.tail(), sandbox.machine.console.panic());
+        let starved = cgroup::starved(&sandbox.places);
+        let words = End { how: &how, given_up: given_up.as_deref(), starved, panic: panic.as_deref(), console: &console }.words();
         for task in tasks {
             for back in task.back.iter().filter(|_| task.is_alive()) {
                 if let Err(error) = back.say(&words) {
@@ -108,21 +98,5 @@ impl Pod {
         if let Some(exit) = exit {
             self.events.tell(&events::exit(&process.container, &process.exec_id, self.pid(), exit));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_end_is_told_with_its_cause() {
-        assert!(end_words("killed by signal 9", "").ends_with("or somebody killed it"));
-        let panicked = end_words("exit status: 0", "[1.0] noise\n[2.0] Kernel panic - not syncing: Attempted to kill init!");
-        assert!(panicked.contains("kernel panicked; its last words: Kernel panic - not syncing: Attempted"), "{panicked}");
-        assert_eq!(
-            end_words("exit status: 1", " "),
-            "the pod's virtual machine ended (exit status: 1), and its containers with it"
-        );
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod begin;
+mod cause;
 mod clock;
 mod create;
 mod ends;

@@ -138,7 +138,7 @@ impl Pod {
             // A guest that does not answer would never end anything, and the pod could never be deleted.
             Err(error @ AgentError::Late(..)) => {
                 tracing::warn!(id, exec_id, %error, "the machine is ended, because its guest does not take a signal");
-                sandbox.machine.kill();
+                sandbox.machine.give_up(format!("the node's shim ended it: {error}"));
                 Ok(())
             }
             Err(error) if !killed => Err(error.into()),

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use freehold_guest_api::limits::{FILES_PORT, MAX_FILE_VOLUMES};
 use freehold_guest_api::message::{Call, Disk, Empty, Happening, Rootfs};
 use serde_json::json;
@@ -25,6 +25,9 @@ use crate::volumes::Volumes;
 
 /// Time for the guest to write its disks and power off.
 const OFF_TIME: Duration = Duration::from_secs(2);
+/// Time for an image's layers to be opened. The kubelet waits 120 s (its runtimeRequestTimeout) and would say no more than that
+/// a deadline was exceeded.
+const LAYERS_TIME: Duration = Duration::from_secs(90);
 /// Time for memory to be plugged; a container starts without the rest.
 const GROW_TIME: Duration = Duration::from_secs(3);
 /// Time between looks at it.
@@ -87,11 +90,20 @@ impl Sandbox {
         let mounts: Vec<_> =
             mounts.iter().map(|(kind, source, options)| (kind.as_str(), source.as_str(), options.as_slice())).collect();
         let shape = shape::read(&mounts)?;
-        let mut found = Vec::new();
+        let (mut found, count) = (Vec::new(), shape.layers.len());
+        let end = tokio::time::Instant::now() + LAYERS_TIME;
         for layer in &shape.layers {
             let (config, layer) = (self.config.clone(), layer.clone());
-            let opened = tokio::task::spawn_blocking(move || layers::open(&config, &layer)).await?;
-            let (key, file) = opened?;
+            let opening = tokio::task::spawn_blocking(move || layers::open(&config, &layer));
+            let Ok(opened) = tokio::time::timeout_at(end, opening).await else {
+                bail!(
+                    "the image's layers are still being made into disks, {} of {count} are done after {} s: this goes on, and the \
+                     kubelet's next try takes them",
+                    found.len(),
+                    LAYERS_TIME.as_secs()
+                )
+            };
+            let (key, file) = opened??;
             found.push(self.layer(key, &file).await?);
         }
         let writable = match &shape.upper {
@@ -121,7 +133,8 @@ impl Sandbox {
         let (template, folder) = (Bundle(self.config.bundle.clone()).scratch(), folder.to_owned());
         let shown = folder.display().to_string();
         let file = tokio::task::spawn_blocking(move || scratch::make(&template, &folder)).await?;
-        let file = file.with_context(|| format!("can't make a writable disk in {shown}"))?;
+        let file =
+            file.map_err(|error| anyhow::anyhow!("can't make a writable disk in {shown}: {error}{}", crate::if_full(&error)))?;
         let mut plugged = self.plugged.lock().await;
         let lun = plugged.free()?;
         let disk = disks::plug(&self.machine.qmp, lun, &file, true).await?;
