@@ -141,7 +141,8 @@ pub fn news(before: Option<&TenantStatus>, after: &TenantStatus) -> Vec<News> {
     told
 }
 
-fn listed(names: &[String]) -> String {
+/// The first of many names, and how many more there are.
+pub fn listed(names: &[String]) -> String {
     let mut text = names.iter().take(MAX_LISTED).cloned().collect::<Vec<_>>().join(", ");
     if names.len() > MAX_LISTED {
         text.push_str(&format!(" and {} more", names.len() - MAX_LISTED));

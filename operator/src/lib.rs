@@ -18,6 +18,7 @@ pub mod guard;
 pub mod leader;
 pub mod leavers;
 pub mod metrics;
+pub mod pages;
 pub mod probes;
 pub mod sandboxes;
 pub mod survey;

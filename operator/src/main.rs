@@ -53,6 +53,12 @@ struct Arguments {
     probe_interval_seconds: u32,
 }
 
+/// What the arguments say of a leader's work.
+struct Wishes {
+    probes: probes::Settings,
+    name_servers: NameServers,
+}
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     logging::init()?;
@@ -69,11 +75,17 @@ async fn main() -> anyhow::Result<()> {
     let client = kube::Client::try_default().await.context("no way to the API server; set KUBECONFIG or run in a pod")?;
     let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "operator".to_owned());
     let identity = format!("{host}_{}_{}", std::process::id(), k8s_openapi::jiff::Timestamp::now().as_nanosecond());
-    let settings = probes::Settings {
-        mode: arguments.network_enforcer,
-        image: arguments.probe_image,
-        pull_policy: arguments.probe_pull_policy,
-        interval: SignedDuration::from_secs(arguments.probe_interval_seconds.into()),
+    let wishes = Wishes {
+        probes: probes::Settings {
+            mode: arguments.network_enforcer,
+            image: arguments.probe_image,
+            pull_policy: arguments.probe_pull_policy,
+            interval: SignedDuration::from_secs(arguments.probe_interval_seconds.into()),
+        },
+        name_servers: NameServers {
+            addresses: arguments.name_servers.iter().map(ToString::to_string).collect(),
+            domain: arguments.cluster_domain,
+        },
     };
     let candidate = Candidate::new(client.clone(), arguments.lease_namespace, identity);
     // One who waits is ready to take over; else a rollout would wait for ever.
@@ -81,11 +93,7 @@ async fn main() -> anyhow::Result<()> {
     let outcome = if candidate.lead(&mut stop).await {
         tracing::info!("leading");
         metrics.lead(true);
-        let name_servers = NameServers {
-            addresses: arguments.name_servers.iter().map(ToString::to_string).collect(),
-            domain: arguments.cluster_domain,
-        };
-        let outcome = lead(client, metrics.clone(), (settings, name_servers), &candidate, &readiness, stop).await;
+        let outcome = lead(client, metrics.clone(), wishes, &candidate, &readiness, stop).await;
         metrics.lead(false);
         if outcome.is_ok() {
             candidate.release().await;
@@ -102,7 +110,7 @@ async fn main() -> anyhow::Result<()> {
 async fn lead(
     client: kube::Client,
     metrics: Metrics,
-    (settings, name_servers): (probes::Settings, NameServers),
+    wishes: Wishes,
     candidate: &Candidate,
     readiness: &health::Readiness,
     mut stop: Stop,
@@ -121,7 +129,7 @@ async fn lead(
             told: Default::default(),
             surveys: Default::default(),
             recorder: Recorder::new(client.clone(), FIELD_MANAGER.into()),
-            name_servers,
+            name_servers: wishes.name_servers,
         });
         let mut controllers = tokio::task::JoinSet::new();
         let (ending, counting) = (stop.clone(), metrics.clone());
@@ -154,7 +162,7 @@ async fn lead(
                 std::future::ready(())
             }),
         );
-        controllers.spawn(probes::run(client.clone(), cache.clone(), metrics.clone(), settings, stop.clone()));
+        controllers.spawn(probes::run(client.clone(), cache.clone(), metrics.clone(), wishes.probes, stop.clone()));
         let finished = async { while controllers.join_next().await.is_some() {} };
         let mut stopped = stop.clone();
         tokio::select! {

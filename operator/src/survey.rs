@@ -11,15 +11,14 @@ use std::time::{Duration, Instant};
 use freehold_crds::{BoundarySpec, BoundaryState, EnforcementMode, TemplateViolations, TenantWouldDeny};
 use freehold_policy::objects::{self, Object};
 use freehold_policy::{Phase, pods, runtime_class, view};
-use kube::api::{Api, ApiResource, DynamicObject, ListParams};
+use kube::api::{Api, ApiResource, DynamicObject};
 use kube::{Client, ResourceExt as _};
 
 use crate::desired::{MANAGED, MANAGED_LABEL};
+use crate::pages::Pages;
 
 /// Time between two looks at a namespace that is looked at again at all.
 pub const EVERY: Duration = Duration::from_secs(60);
-/// Objects of one page of a list.
-const PAGE: u32 = 200;
 /// Pages of one kind in one namespace; what is beyond is not looked at.
 const MAX_PAGES: usize = 5;
 /// Objects that a status names.
@@ -128,23 +127,19 @@ pub async fn look(client: &Client, namespace: &str, boundary: &BoundarySpec) -> 
             kind: (*kind).to_owned(),
             plural: (*plural).to_owned(),
         };
-        let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &resource);
-        let mut parameters = ListParams::default().limit(PAGE);
+        let mut pages = Pages::of(Api::namespaced_with(client.clone(), namespace, &resource));
         for _ in 0..MAX_PAGES {
-            let page = match api.list(&parameters).await {
-                Ok(page) => page,
+            let page = match pages.next().await {
+                Ok(Some(page)) => page,
+                Ok(None) => break,
                 Err(kube::Error::Api(status)) if status.code == 404 => break,
                 Err(error) => return Err(error),
             };
-            for object in page.items.iter().filter(|object| is_judged(object, kind)) {
+            for object in page.iter().filter(|object| is_judged(object, kind)) {
                 let json = serde_json::to_string(object).map_err(kube::Error::SerdeError)?;
                 if let Some(why) = judge(&boundary, namespace, kind, &json, is_made(object)) {
                     refused.push(format!("{kind} {namespace}/{}: {why}", object.name_any()));
                 }
-            }
-            match page.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => parameters = ListParams::default().limit(PAGE).continue_token(&token),
-                None => break,
             }
         }
     }
