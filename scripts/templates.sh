@@ -2,7 +2,7 @@
 shim() { node "$bundle/bin/containerd-shim-freehold-v2" "$@"; }
 handler=/opt/freehold/handlers/freehold-microvm.toml
 templates=/var/lib/freehold/templates
-# What the node agent does every 15 s: shims believe a map for a minute.
+# What the node agent does every 16 s: shims believe a map for a minute.
 tenants() { node sh -c "mkdir -p $templates && echo '{\"namespaces\":{\"default\":\"tenant-a\",\"kube-public\":\"tenant-b\"}}' >$templates/new && mv $templates/new $templates/tenants.json"; }
 machine() { # name namespace
   admin apply -f - >/dev/null <<YAML
@@ -79,5 +79,11 @@ clones() {
   expect "a pod under an old map" 60 Running up late default
   [ "$(began_as late)" = cold ] || fail "a map of two minutes ago was believed"
   admin delete pod late --wait --timeout=60s >/dev/null
+  # Whoever waits behind a tenant whose template can't be made gets theirs: the first one's, damaged, can't be moved out of the way.
+  node sh -c "cd $templates && rm -f wanted/* && key=\$(ls */state | cut -d/ -f1) && echo '{' >\$key/seal.json && mkdir .gone-\$key &&
+    touch .gone-\$key/x wanted/tenant-b && touch -d '1 minute ago' wanted/tenant-a" || fail "a template can't be damaged"
+  said=$(shim templates --config "$handler" 2>&1) && fail "a template was made where another one is in the way: $said"
+  [[ $said == *'"made":1,'*"can't make 1 of 2 templates: tenant-a: "* ]] || fail "a template that can't be made, and another tenant's behind it: $said"
+  [ -z "$(node ls $templates/wanted)" ] || fail "wishes that were looked at are still there: $(node ls $templates/wanted)"
   node rm -r $templates
 }

@@ -54,7 +54,7 @@ pub fn options(mut args: impl Iterator<Item = String>) -> anyhow::Result<Options
 /// Makes and removes.
 ///
 /// # Errors
-/// If a template can't be made; those made before stay.
+/// If a template can't be made; all others are.
 pub async fn run(options: Options) -> anyhow::Result<()> {
     let config = config::load(&options.config)?;
     let folder =
@@ -67,14 +67,13 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }
     let began = Instant::now();
     let tenants = options.tenant.map_or_else(|| store::wanted_by(&folder), |tenant| vec![tenant]);
-    let mut made = 0;
-    for tenant in tenants.iter().take(MOST) {
-        let key = key_of(&config, tenant).map_err(anyhow::Error::msg)?;
-        let result = if store::open(&folder, &key).is_ok() { Ok(()) } else { make(&config, &folder, &key).await };
+    let failed = each(tenants.iter().take(MOST), async |tenant| {
+        let result = renew(&config, &folder, tenant).await;
         store::unwant(&folder, tenant); // a pod will ask again
-        result.context("can't make a template")?;
-        made += 1;
-    }
+        result
+    })
+    .await;
+    let made = tenants.len().min(MOST) - failed.len();
     let surplus = store::surplus(store::held(&folder), config.templates_max_bytes);
     surplus.iter().for_each(|key| store::remove(&folder, key));
     let held = store::held(&folder);
@@ -83,7 +82,28 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         "milliseconds": u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
     });
     println!("{line}");
-    Ok(())
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        bail!("can't make {} of {} templates: {}", failed.len(), made + failed.len(), failed.join("; "))
+    }
+}
+
+/// Does something for each, one after the other, whatever becomes of the one before; in words what failed.
+async fn each<'a>(all: impl Iterator<Item = &'a String>, work: impl AsyncFn(&'a str) -> anyhow::Result<()>) -> Vec<String> {
+    let mut failed = Vec::new();
+    for one in all {
+        if let Err(error) = work(one).await {
+            failed.push(format!("{one}: {error:#}"));
+        }
+    }
+    failed
+}
+
+/// Makes a tenant's template, unless a whole one is there.
+async fn renew(config: &Config, folder: &Path, tenant: &str) -> anyhow::Result<()> {
+    let key = key_of(config, tenant).map_err(anyhow::Error::msg)?;
+    if store::open(folder, &key).is_ok() { Ok(()) } else { make(config, folder, &key).await }
 }
 
 /// Boots a machine in files of its own, holds it, stops it, and seals the files under the key.
@@ -124,6 +144,18 @@ async fn make(config: &Config, folder: &Path, key: &str) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn one_that_fails_does_not_end_it_for_those_behind() {
+        let tenants = ["a", "bad", "c"].map(str::to_owned);
+        let done = std::cell::RefCell::new(Vec::new());
+        let failed = each(tenants.iter(), async |tenant| {
+            done.borrow_mut().push(tenant.to_owned());
+            if tenant == "bad" { bail!("no room") } else { Ok(()) }
+        })
+        .await;
+        assert_eq!((done.into_inner(), failed), (tenants.to_vec(), vec!["bad: no room".to_owned()]));
+    }
 
     #[test]
     fn options_are_read() {

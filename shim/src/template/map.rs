@@ -1,7 +1,7 @@
 //! Whose namespace is it: a map that the node agent writes, believed only while it is fresh.
 //!
-//! A namespace may be deleted and made again by another tenant. The node agent writes the file anew every 15 s, changed or not, while
-//! it hears from the API server; an older one is not read.
+//! A namespace may be deleted and made again by another tenant. The node agent writes the file anew on each change, and changed or not
+//! every 16 s while it hears from the API server; an older one is not read.
 
 use std::collections::BTreeMap;
 use std::fs::File;

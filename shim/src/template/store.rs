@@ -103,14 +103,21 @@ fn digest(path: &Path) -> io::Result<String> {
 pub fn want(folder: &Path, tenant: &str) {
     let wanted = folder.join(WANTED);
     if wanted_by(folder).len() < MAX_WANTED {
-        let _ = fs::create_dir_all(&wanted).and_then(|()| File::create(wanted.join(tenant)));
+        // One that is there already keeps its time.
+        let _ = fs::create_dir_all(&wanted).and_then(|()| File::create_new(wanted.join(tenant)));
     }
 }
 
-/// The tenants that want one.
+/// The tenants that want one, who has waited longest first.
 pub fn wanted_by(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder.join(WANTED)).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| is_name(name)).collect()
+    let since = |entry: &fs::DirEntry| entry.metadata().and_then(|about| about.modified()).ok();
+    let mut all: Vec<_> = entries
+        .filter_map(|entry| Some((since(&entry), entry.file_name().into_string().ok()?)))
+        .filter(|(_, name)| is_name(name))
+        .collect();
+    all.sort();
+    all.into_iter().map(|(_, name)| name).collect()
 }
 
 /// The wish is fulfilled, or can't be.
@@ -226,6 +233,10 @@ mod tests {
         assert_eq!(wanted_by(&folder).len(), MAX_WANTED);
         unwant(&folder, "t0");
         assert!(!wanted_by(&folder).contains(&"t0".to_owned()));
+        let waiting = folder.join(WANTED).join("t9");
+        File::options().write(true).open(&waiting).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        want(&folder, "t9");
+        assert_eq!(wanted_by(&folder)[0], "t9", "who asks again does not wait anew");
         fs::remove_dir_all(&folder).unwrap();
     }
 
