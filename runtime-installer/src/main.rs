@@ -15,14 +15,19 @@ mod register;
 mod round;
 mod status;
 mod templates;
+mod tenants;
 
 use anyhow::Context;
 use clap::Parser;
 use freehold_crds::{NodeRuntime, SandboxRuntime};
 use freehold_serve::{connections, health, logging, stop};
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, Patch, PatchParams};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::watch_object;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,12 +77,12 @@ async fn main() -> anyhow::Result<()> {
     let server = tokio::spawn(connections::serve(listener, routes, stop.clone()));
     let client = kube::Client::try_default().await.context("no way to the API server")?;
     loop {
-        let (wait, templating) = tokio::select! {
+        let (wait, done) = tokio::select! {
             () = stop.wait() => break,
             done = round(&client, &arguments) => match done {
-                Ok(outcome) => {
+                Ok(done) => {
                     readiness.set(true);
-                    (if outcome.reason == status::PASSED { RECHECK } else { RETRY }, outcome.templates)
+                    (if done.outcome.reason == status::PASSED { RECHECK } else { RETRY }, Some(done))
                 }
                 Err(error) => {
                     tracing::error!(error = format!("{error:#}"), "the round could not be reported");
@@ -85,19 +90,52 @@ async fn main() -> anyhow::Result<()> {
                 }
             },
         };
-        let meanwhile = async {
-            match &templating {
-                Some(templating) => templates::keep(&client, &arguments.root, templating).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! { () = stop.wait() => break, () = tokio::time::sleep(wait) => {}, () = meanwhile => {} }
+        tokio::select! {
+            () = stop.wait() => break,
+            () = tokio::time::sleep(wait) => {},
+            () = meanwhile(&client, &arguments, done) => {},
+        }
     }
     server.await.context("the health server ended badly")
 }
 
+/// What was done, and of which generation of the SandboxRuntime.
+struct Done {
+    outcome: status::Outcome,
+    generation: Option<i64>,
+}
+
+/// What goes on between two rounds; it ends once the SandboxRuntime is another than that of the last one.
+async fn meanwhile(client: &kube::Client, arguments: &Arguments, done: Option<Done>) {
+    // A round that could not be reported is tried again in its time, not sooner.
+    let Some(done) = done else { return std::future::pending().await };
+    let templates = async {
+        match &done.outcome.templates {
+            Some(templating) => templates::keep(client, &arguments.root, templating).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! { _ = templates => {}, () = changed(client, &arguments.runtime, done.generation) => {} }
+}
+
+/// Ends once the SandboxRuntime has another generation: its spec was changed, or it was made anew.
+async fn changed(client: &kube::Client, runtime: &str, generation: Option<i64>) {
+    let runtimes: Api<SandboxRuntime> = Api::all(client.clone());
+    let mut seen = pin!(watch_object(runtimes, runtime).default_backoff());
+    while let Some(next) = seen.next().await {
+        match next {
+            Ok(Some(found)) if found.metadata.generation != generation => {
+                tracing::info!(runtime, "the SandboxRuntime was changed");
+                return;
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(runtime, %error, "the watch of the SandboxRuntime failed; it is taken up again"),
+        }
+    }
+}
+
 /// One round and its report.
-async fn round(client: &kube::Client, arguments: &Arguments) -> anyhow::Result<status::Outcome> {
+async fn round(client: &kube::Client, arguments: &Arguments) -> anyhow::Result<Done> {
     let (runtime, node) = (arguments.runtime.as_str(), arguments.node_name.as_str());
     let runtimes: Api<SandboxRuntime> = Api::all(client.clone());
     let spec = runtimes.get(runtime).await.with_context(|| format!("could not read SandboxRuntime {runtime}"))?;
@@ -126,5 +164,5 @@ async fn round(client: &kube::Client, arguments: &Arguments) -> anyhow::Result<s
         .patch_status(&name, &parameters, &Patch::Apply(document))
         .await
         .with_context(|| format!("could not apply the status of NodeRuntime {name}"))?;
-    Ok(outcome)
+    Ok(Done { outcome, generation: spec.metadata.generation })
 }
