@@ -32,8 +32,8 @@ expect() { # what seconds pattern command…
 }
 phase() { admin get pod "$1" -o 'jsonpath={.status.phase}'; }
 status() { admin get pod "$1" -o "jsonpath={.status.containerStatuses[?(@.name==\"$2\")].$3}"; }
-# Pids of the node whose command line holds a word; the node has a pid namespace of its own.
-pids() { node sh -c 'for p in /proc/[0-9]*; do tr "\0" " " <$p/cmdline 2>/dev/null | grep -q "$0" && [ ${p#/proc/} != $$ ] && echo ${p#/proc/}; done; true' "$1"; }
+# Pids of the node whose command line holds a word (written so that it does not hold itself); the node has a pid namespace of its own.
+pids() { node sh -c 'grep -la -- "$0" /proc/[0-9]*/cmdline 2>/dev/null | cut -d/ -f3' "$1"; }
 left() { # what a pod could leave on the node, one a line; nothing if all is well
   pids 'qemu-system-x86_6[4]'
   pids 'containerd-shim-freehol[d]'
@@ -43,6 +43,30 @@ left() { # what a pod could leave on the node, one a line; nothing if all is wel
     find /sys/fs/cgroup -type d -path "*kubepods/*pod*"; ls /var/lib/kubelet/pods 2>/dev/null; grep -o "/var/lib/kubelet/pods[^ ]*" /proc/mounts; true'
 }
 gone() { left | diff "$work/before" - && echo nothing; }
+
+# A folder that is a layer with a shell and little else.
+shell_layer() { # folder
+  mkdir -p "$1/bin"
+  cp "$(command -v busybox)" "$1/bin/busybox"
+  for applet in sh sleep echo head tail; do ln -s busybox "$1/bin/$applet"; done
+}
+# Makes an image of folders, a layer of each, and loads it into the node.
+load_image() { # image folder…
+  local image=$1 at folder tar tars='' digests=''
+  at=$(mktemp -d -p "$work")
+  shift
+  for folder; do
+    tar=$(basename "$folder").tar
+    tar -C "$folder" -cf "$at/$tar" .
+    tars+=${tars:+,}\"$tar\"
+    digests+=${digests:+,}\"sha256:$(sha256sum <"$at/$tar" | cut -d' ' -f1)\"
+  done
+  printf '{"architecture":"amd64","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":[%s]}}' "$digests" >"$at/config.json"
+  printf '[{"Config":"config.json","RepoTags":["%s"],"Layers":[%s]}]' "$image" "$tars" >"$at/manifest.json"
+  (cd "$at" && tar -cf image.tar -- config.json manifest.json *.tar)
+  "$cluster" load "$name" "$at/image.tar" >/dev/null
+  rm -r "$at"
+}
 
 machines_up() {
   [ "$(id -u)" = 0 ] || { echo "$me: needs root (namespaces, mounts, cgroups); run this with sudo" >&2; exit 1; }
