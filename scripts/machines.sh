@@ -52,20 +52,11 @@ shell_layer() { # folder
 }
 # Makes an image of folders, a layer of each, and loads it into the node.
 load_image() { # image folder…
-  local image=$1 at folder tar tars='' digests=''
-  at=$(mktemp -d -p "$work")
+  local image=$1
   shift
-  for folder; do
-    tar=$(basename "$folder").tar
-    tar -C "$folder" -cf "$at/$tar" .
-    tars+=${tars:+,}\"$tar\"
-    digests+=${digests:+,}\"sha256:$(sha256sum <"$at/$tar" | cut -d' ' -f1)\"
-  done
-  printf '{"architecture":"amd64","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":[%s]}}' "$digests" >"$at/config.json"
-  printf '[{"Config":"config.json","RepoTags":["%s"],"Layers":[%s]}]' "$image" "$tars" >"$at/manifest.json"
-  (cd "$at" && tar -cf image.tar -- config.json manifest.json *.tar)
-  "$cluster" load "$name" "$at/image.tar" >/dev/null
-  rm -r "$at"
+  e2e/cluster/bin/layers "$image" "$work/image.tar" "$@"
+  "$cluster" load "$name" "$work/image.tar" >/dev/null 2>&1 || fail "the image $image can't be loaded"
+  rm "$work/image.tar"
 }
 
 machines_up() {
@@ -73,7 +64,7 @@ machines_up() {
   if [ -z "${FREEHOLD_BUNDLE:-}" ]; then
     FREEHOLD_BUNDLE=$(cargo run --quiet --package xtask -- images --only bundle)
   fi
-  (cd e2e/cluster && CGO_ENABLED=0 GOWORK=off go build -trimpath -buildvcs=false -ldflags '-s -w' -o bin/ ./cmd/cluster)
+  (cd e2e/cluster && CGO_ENABLED=0 GOWORK=off go build -trimpath -buildvcs=false -ldflags '-s -w' -o bin/ ./cmd/cluster ./cmd/layers)
   "$cluster" build pause runc cni containerd node
   "$cluster" up "$name"
   kubectl=$("$cluster" path kubectl)

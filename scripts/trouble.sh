@@ -42,13 +42,10 @@ stop_early() { # words [pod]
 
 # An image with one layer that takes the converter about a second.
 slow_image() {
-  mkdir -p "$work/slow/bin"
-  cp "$(command -v busybox)" "$work/slow/bin/busybox"
-  ln -s busybox "$work/slow/bin/sleep"
+  shell_layer "$work/slow"
   head -c 67108864 /dev/urandom >"$work/slow/much"
-  e2e/cluster/bin/layers freehold.dev/slow:dev "$work/slow.tar" "$work/slow"
-  "$cluster" load "$name" "$work/slow.tar" >/dev/null 2>&1
-  rm -r "$work/slow" "$work/slow.tar"
+  load_image freehold.dev/slow:dev "$work/slow"
+  rm -r "$work/slow"
 }
 
 trouble() {
