@@ -58,7 +58,7 @@ impl Nft {
         for chain in ["forward", "input"] {
             match self.run(&["list", "chain", "inet", table, chain], "").await {
                 // Of an emptied chain only the hook is left.
-                Ok(text) if text.contains("jump gate") => {}
+                Ok(text) if text.contains(&format!("jump {chain}/")) => {}
                 Ok(_) => return Ok(false),
                 Err(NftError::Refused(said)) if said.contains("No such file") => return Ok(false),
                 Err(error) => return Err(error),

@@ -174,57 +174,94 @@ fn node_sets(
     sets
 }
 
-/// What every packet passes, the same on every node at every time.
+/// What every packet passes, the same on every node at every time. Each family has chains of its own, and what only few packets
+/// need stands aside: a packet of a known pod's connection meets as few rules as can be, as each of them costs it time.
 fn base_chains() -> BTreeMap<String, Chain> {
-    let rule = |matches: Vec<Match>, verdict: Verdict, comment: &str| Rule { matches, verdict, comment: comment.to_owned() };
-    let named = |name: &str, family| format!("{name}/{}", digit(family));
-    let (mut gate, mut forward, mut input) = (Vec::new(), Vec::new(), Vec::new());
-    gate.push(rule(vec![Match::NeighbourDiscovery], Verdict::Accept, "IPv6 needs it"));
+    let of = |hook: &str, family| format!("{hook}/{}", digit(family));
+    let families = |hook: &str| Family::ALL.map(|family| rule(vec![Match::Family(family)], Verdict::Jump(of(hook, family)), ""));
+    let forward = families("forward").into();
+    // Before the gate: the kubelet's probes reach a pod that the API server has no address of yet.
+    let mut input = vec![
+        rule(vec![Match::Loopback], Verdict::Accept, ""),
+        rule(vec![Match::Reply], Verdict::Accept, "what this node opened, such as probes"),
+    ];
+    input.extend(families("input"));
+    let chain = |hook, rules| Chain { hook, rules };
+    let mut chains: BTreeMap<_, _> =
+        [("forward".to_owned(), chain(Some(Hook::Forward), forward)), ("input".to_owned(), chain(Some(Hook::Input), input))]
+            .into();
     for family in Family::ALL {
-        let foreign = Match::Foreign { interfaces: "links".to_owned(), family, sources: named("known", family) };
-        gate.push(rule(vec![foreign], Verdict::Drop, "a pod with an address that is not a pod's"));
+        chains.insert(of("gate", family), chain(None, gate(family)));
+        chains.insert(of("odd", family), chain(None, odd(family)));
+        chains.insert(of("forward", family), chain(None, forwarded(family)));
+        chains.insert(of("input", family), chain(None, to_the_node(family)));
     }
+    chains
+}
+
+fn rule(matches: Vec<Match>, verdict: Verdict, comment: &str) -> Rule {
+    Rule { matches, verdict, comment: comment.to_owned() }
+}
+
+fn named(name: &str, family: Family) -> String {
+    format!("{name}/{}", digit(family))
+}
+
+/// Who may send at all.
+fn gate(family: Family) -> Vec<Rule> {
+    let mut gate = Vec::new();
+    if family == Family::V6 {
+        gate.push(rule(vec![Match::NeighbourDiscovery], Verdict::Accept, "IPv6 needs it"));
+    }
+    let foreign = Match::Foreign { interfaces: "links".to_owned(), family, sources: named("known", family) };
+    gate.push(rule(vec![foreign], Verdict::Drop, "a pod with an address that is not a pod's"));
     // Where each pod has a link of its own this ends spoofing; behind one bridge all pods' addresses lead to the same link.
     let astray = Match::Astray { interfaces: "links".to_owned() };
     gate.push(rule(vec![astray], Verdict::Drop, "a pod with another pod's address"));
-    for family in Family::ALL {
-        for end in [End::Source, End::Destination] {
-            for set in ["known", "ranges"] {
-                gate.push(rule(vec![Match::Stray(end, family, named(set, family))], Verdict::Drop, "belongs to no connection"));
-            }
-        }
-    }
-    gate.push(rule(vec![Match::IcmpError], Verdict::Accept, "errors about a connection that was let through"));
-    forward.push(rule(Vec::new(), Verdict::Jump("gate".to_owned()), ""));
-    for family in Family::ALL {
-        forward.push(rule(vec![Match::Same(family, named("self", family))], Verdict::Accept, ""));
-    }
-    input.push(rule(vec![Match::Loopback], Verdict::Accept, ""));
-    // Before the gate: the kubelet's probes reach a pod that the API server has no address of yet.
-    input.push(rule(vec![Match::Reply], Verdict::Accept, "what this node opened, such as probes"));
-    input.push(rule(Vec::new(), Verdict::Jump("gate".to_owned()), ""));
+    gate.push(rule(vec![Match::Odd], Verdict::Jump(named("odd", family)), ""));
+    gate
+}
+
+/// Packets of no connection, and those that are about one.
+fn odd(family: Family) -> Vec<Rule> {
+    let ends = [End::Source, End::Destination].into_iter();
+    let strays = ends.flat_map(|end| ["known", "ranges"].map(|set| Match::Stray(end, family, named(set, family))));
+    let mut odd: Vec<_> = strays.map(|stray| rule(vec![stray], Verdict::Drop, "belongs to no connection")).collect();
+    odd.push(rule(vec![Match::IcmpError], Verdict::Accept, "errors about a connection that was let through"));
+    odd
+}
+
+/// An address of the pods' ranges that is no known pod's. The set of few questions comes first: a known pod's packet asks no further.
+fn unknown(end: End, family: Family) -> Rule {
+    let matches = vec![Match::NotIn(end, family, named("known", family)), Match::In(end, family, named("ranges", family))];
+    rule(matches, Verdict::Drop, "a pod that is not known yet")
+}
+
+fn look(layer: &str, direction: Direction, family: Family) -> Rule {
+    rule(Vec::new(), Verdict::Look(end(direction), family, map_name(layer, direction, family)), "")
+}
+
+fn forwarded(family: Family) -> Vec<Rule> {
+    let mut rules = vec![
+        rule(Vec::new(), Verdict::Jump(named("gate", family)), ""),
+        rule(vec![Match::Same(family, named("self", family))], Verdict::Accept, ""),
+    ];
     for direction in Direction::ALL {
-        for family in Family::ALL {
-            let end = end(direction);
-            let matches =
-                vec![Match::In(end, family, named("ranges", family)), Match::NotIn(end, family, named("known", family))];
-            let unknown = rule(matches, Verdict::Drop, "a pod that is not known yet");
-            let fence = rule(Vec::new(), Verdict::Look(end, family, map_name("fence", direction, family)), "");
-            let policy = rule(Vec::new(), Verdict::Look(end, family, map_name("policy", direction, family)), "");
-            if direction == Direction::Out {
-                let of_tenants = Rule { matches: vec![Match::In(end, family, named("tenants", family))], ..policy.clone() };
-                input.extend([unknown.clone(), fence.clone(), of_tenants]);
-            }
-            forward.extend([unknown, fence, policy]);
-        }
+        let layers = ["fence", "policy"].map(|layer| look(layer, direction, family));
+        rules.extend([unknown(end(direction), family)].into_iter().chain(layers));
     }
-    let chain = |hook, rules| Chain { hook, rules };
-    [
-        ("gate".to_owned(), chain(None, gate)),
-        ("forward".to_owned(), chain(Some(Hook::Forward), forward)),
-        ("input".to_owned(), chain(Some(Hook::Input), input)),
+    rules
+}
+
+fn to_the_node(family: Family) -> Vec<Rule> {
+    let (out, source) = (Direction::Out, end(Direction::Out));
+    let of_tenants = Rule { matches: vec![Match::In(source, family, named("tenants", family))], ..look("policy", out, family) };
+    vec![
+        rule(Vec::new(), Verdict::Jump(named("gate", family)), ""),
+        unknown(source, family),
+        look("fence", out, family),
+        of_tenants,
     ]
-    .into()
 }
 
 /// The end of a connection that the pod is, which a direction is about.

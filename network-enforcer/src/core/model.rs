@@ -78,7 +78,8 @@ fn holds(table: &Table, condition: &Match, flow: &Flow) -> bool {
         Match::Protocol(protocol) => flow.protocol == *protocol,
         Match::Port(first, last) => (*first..=*last).contains(&flow.port),
         // A flow here is the first packet of a tracked connection that came by no link and is no error.
-        Match::Stray(..)
+        Match::Odd
+        | Match::Stray(..)
         | Match::Foreign { .. }
         | Match::Astray { .. }
         | Match::NeighbourDiscovery

@@ -146,6 +146,7 @@ fn condition(condition: &Match) -> String {
         ),
         Match::Port(first, last) if first == last => format!("ct reply proto-src {first}"),
         Match::Port(first, last) => format!("ct reply proto-src {first}-{last}"),
+        Match::Odd => "ct state invalid,related,untracked".to_owned(),
         Match::Stray(end, family, set) => format!("ct state invalid,untracked {} @{set}", header(*end, *family)),
         Match::Foreign { interfaces, family, sources } => {
             format!("iifname @{interfaces} {} != @{sources}", header(End::Source, *family))

@@ -112,6 +112,8 @@ pub enum Match {
     Protocol(Protocol),
     /// The port that the connection reaches, both counted. Needs a [`Match::Protocol`] before it.
     Port(u16, u16),
+    /// The packet belongs to no connection, or is about one that it is not part of.
+    Odd,
     /// The packet belongs to no connection, and its own source or destination is in a set.
     Stray(End, Family, String),
     /// The packet came in by an interface of the set, with a source of the family that is not in another set.
