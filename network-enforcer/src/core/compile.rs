@@ -86,10 +86,13 @@ fn chains(
             Some(name)
         }
     };
+    // Policies are sorted by namespace: a look at all of them for each pod was most of the time that deciding took.
+    let first = Key { namespace: key.namespace.clone(), name: String::new() };
     let about: Vec<_> = view
         .policies
-        .iter()
-        .filter(|(policy, spec)| policy.namespace == key.namespace && spec.pods.selects(&pod.labels))
+        .range(first..)
+        .take_while(|(policy, _)| policy.namespace == key.namespace)
+        .filter(|(_, spec)| spec.pods.selects(&pod.labels))
         .filter_map(|(policy, spec)| Some((policy.name.as_str(), spec.rules(direction)?)))
         .collect();
     if about.is_empty() {
