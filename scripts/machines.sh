@@ -39,7 +39,7 @@ left() { # what a pod could leave on the node, one a line; nothing if all is wel
   pids 'containerd-shim-freehol[d]'
   pids 'freehold-superviso[r]'
   node sh -c 'ls /run/containerd/s 2>/dev/null; ls /var/run/netns 2>/dev/null; ls /run/containerd/io.containerd.runtime.v2.task/k8s.io 2>/dev/null
-    ls /run/freehold/users 2>/dev/null; ls /var/lib/freehold/layers 2>/dev/null | grep "[.]tmp"; ip -br link | grep -o "^veth[^@ ]*"
+    ls /run/freehold/users 2>/dev/null; ls /run/freehold/servers 2>/dev/null; ls /var/lib/freehold/layers 2>/dev/null | grep "[.]tmp"; ip -br link | grep -o "^veth[^@ ]*"
     find /sys/fs/cgroup -type d -path "*kubepods/*pod*"; ls /var/lib/kubelet/pods 2>/dev/null; grep -o "/var/lib/kubelet/pods[^ ]*" /proc/mounts; true'
 }
 gone() { left | diff "$work/before" - && echo nothing; }

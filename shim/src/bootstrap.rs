@@ -24,6 +24,7 @@ use containerd_shim_protos::types::introspection::{RuntimeInfo, RuntimeVersion};
 use sha2::{Digest, Sha256};
 
 use crate::record::Record;
+use crate::server::{self, Server};
 use crate::spec;
 use crate::task::api::Api;
 use crate::task::events::{Publisher, timestamp};
@@ -36,6 +37,8 @@ const SOCKETS: &str = "/run/containerd/s";
 const MAX_INPUT: u64 = 1024 * 1024;
 /// The listening socket in the server.
 const LISTENER: i32 = 3;
+/// Time for containerd to ask for a machine once it has the server's address, which it does at once.
+const FORGOTTEN: Duration = Duration::from_secs(30);
 /// Time for the answer to Shutdown to leave.
 const FAREWELL: Duration = Duration::from_millis(50);
 
@@ -135,19 +138,36 @@ fn start(flags: &Flags) -> anyhow::Result<()> {
     let group = spec.group(&flags.id);
     let folder = socket_folder(&input, &flags.id);
     let socket = socket_path(&folder, flags, group);
+    let mut launched = None;
     if UnixStream::connect(&socket).is_err() {
         if group != flags.id {
             bail!("the shim of sandbox {group} is gone; the pod needs a new sandbox");
         }
-        launch(flags, &folder, &socket, &bundle)?;
+        launched = Some(launch(flags, &folder, &socket, &bundle)?);
     }
-    let address = format!("unix://{}", socket.display());
-    std::fs::write(bundle.join("address"), &address).context("can't note the address in the bundle")?;
-    std::io::stdout().write_all(address.as_bytes())?;
-    Ok(())
+    tell(&bundle, &socket).inspect_err(|_| {
+        if let Some(server) = launched {
+            server.clean(&server::note(&flags.namespace, &flags.id)); // containerd runs no `delete` after a `start` that failed
+        }
+    })
 }
 
-fn launch(flags: &Flags, folder: &Path, socket: &Path, bundle: &Path) -> anyhow::Result<()> {
+fn tell(bundle: &Path, socket: &Path) -> anyhow::Result<()> {
+    let address = format!("unix://{}", socket.display());
+    std::fs::write(bundle.join("address"), &address).context("can't note the address in the bundle")?;
+    std::io::stdout().write_all(address.as_bytes()).context("containerd does not take the address")
+}
+
+fn launch(flags: &Flags, folder: &Path, socket: &Path, bundle: &Path) -> anyhow::Result<Server> {
+    let note = server::note(&flags.namespace, &flags.id);
+    std::fs::create_dir_all(server::FOLDER).with_context(|| format!("can't make {}", server::FOLDER))?;
+    server::sweep(Path::new(server::FOLDER));
+    let noted = |pid| -> anyhow::Result<Server> {
+        let server = Server::of(pid, socket).context("the shim's server ended at once")?;
+        server.write(&note).with_context(|| format!("can't note the shim's server in {}", note.display()))?;
+        Ok(server)
+    };
+    noted(std::process::id())?;
     std::fs::create_dir_all(folder).with_context(|| format!("can't make {}", folder.display()))?;
     let _ = std::fs::remove_file(socket); // of a server that died: nobody listens
     let listener = UnixListener::bind(socket).with_context(|| format!("can't listen on {}", socket.display()))?;
@@ -176,9 +196,12 @@ fn launch(flags: &Flags, folder: &Path, socket: &Path, bundle: &Path) -> anyhow:
             Ok(())
         });
     }
-    command.spawn().context("can't start the shim's server")?;
+    let mut child = command.spawn().context("can't start the shim's server")?;
     drop(listener);
-    Ok(())
+    noted(child.id()).inspect_err(|_| {
+        let _ = child.kill();
+        server::forget(&note, socket);
+    })
 }
 
 async fn serve(flags: &Flags) -> anyhow::Result<()> {
@@ -189,7 +212,8 @@ async fn serve(flags: &Flags) -> anyhow::Result<()> {
     rustix::io::fcntl_setfd(unsafe { std::os::fd::BorrowedFd::borrow_raw(LISTENER) }, rustix::io::FdFlags::CLOEXEC)
         .context("descriptor 3 is no listening socket: this action is for start alone")?; // or QEMU would inherit it
     let containerd = std::env::var("TTRPC_ADDRESS").unwrap_or_else(|_| format!("{}.ttrpc", flags.address));
-    let pod = Pod::new(&flags.id, socket.clone(), Publisher::new(&containerd, &flags.namespace));
+    let note = server::note(&flags.namespace, &flags.id);
+    let pod = Pod::new(&flags.id, socket.clone(), note.clone(), Publisher::new(&containerd, &flags.namespace));
     let mut services = create_task(std::sync::Arc::new(Api(pod.clone())));
     for (_, service) in create_task(std::sync::Arc::new(Api(pod.clone()))) {
         services.insert("containerd.task.v2.Task".into(), service); // version 3 is version 2 under a new name
@@ -199,13 +223,23 @@ async fn serve(flags: &Flags) -> anyhow::Result<()> {
     let mut server = server.context("descriptor 3 is no listening socket: this action is for start alone")?;
     server = server.register_service(services);
     server.start().await.context("can't serve")?;
-    pod.over.notified().await;
+    tokio::select! {
+        () = pod.over.notified() => {}
+        () = forgotten(&pod) => tracing::warn!("nobody asked for a machine within {} s", FORGOTTEN.as_secs()),
+    }
     tokio::time::sleep(FAREWELL).await;
     pod.kill_machine();
     crate::rootfs::layers::abandon();
-    let _ = std::fs::remove_file(&socket);
-    let _ = std::fs::remove_file(crate::inspect::socket(&socket));
+    server::forget(&note, &socket);
     Ok(())
+}
+
+/// containerd forgets a server that it started if it ends itself in that moment.
+async fn forgotten(pod: &Pod) {
+    tokio::time::sleep(FORGOTTEN).await;
+    if !pod.is_unasked() {
+        std::future::pending().await
+    }
 }
 
 /// Idempotent: a container's bundle has no record, and a sandbox's may be cleaned any number of times.
@@ -214,6 +248,11 @@ fn delete(flags: &Flags) -> anyhow::Result<()> {
         Some(bundle) => bundle.clone(),
         None => std::env::current_dir().context("the bundle is not there")?,
     };
+    // The server first: it could still be on its way to a machine.
+    let note = server::note(&flags.namespace, &flags.id);
+    if let Some(server) = Server::read(&note) {
+        server.clean(&note);
+    }
     let record = Record::read(&bundle);
     if let Some(record) = &record {
         record.clean();

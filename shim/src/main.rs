@@ -15,6 +15,7 @@ mod machine;
 mod network;
 mod record;
 mod rootfs;
+mod server;
 mod spec;
 mod task;
 mod template;

@@ -6,14 +6,17 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::confine::uid;
 
 /// Name in the bundle.
 pub const NAME: &str = "freehold.json";
-/// Time for a killed machine to go: containerd allows `delete` five seconds in all.
-const GONE_TIME: Duration = Duration::from_secs(3);
+/// Time for a killed process to go. containerd allows `delete` five seconds in all: for its server's grace, this twice, and the cgroups.
+const GONE_TIME: Duration = Duration::from_millis(1500);
+/// Time for cgroups to become empty.
+const EMPTY_TIME: Duration = Duration::from_secs(1);
 
 /// The record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,38 +41,66 @@ impl Record {
     /// # Errors
     /// If the bundle can't be written.
     pub fn write(&self, bundle: &Path) -> std::io::Result<()> {
-        let temporary = bundle.join(format!("{NAME}.tmp"));
-        std::fs::write(&temporary, serde_json::to_vec(self)?)?;
-        std::fs::rename(temporary, bundle.join(NAME))
+        write(&bundle.join(NAME), self)
     }
 
     /// Reads it; `None` if there is none, which is so for every container but the sandbox.
     pub fn read(bundle: &Path) -> Option<Record> {
-        serde_json::from_slice(&std::fs::read(bundle.join(NAME)).ok()?).ok()
+        read(&bundle.join(NAME))
     }
 
     /// Kills the machine if it still is the same one, and removes what was made for it. Safe to call again.
     pub fn clean(&self) {
-        if let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw)
-            && let Ok(pidfd) = rustix::process::pidfd_open(pid, PidfdFlags::empty())
-            && started(self.pid) == Some(self.started)
-        {
-            let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL); // ESRCH: it has just ended
-            let mut fds = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
-            let time = rustix::event::Timespec { tv_sec: GONE_TIME.as_secs() as i64, tv_nsec: 0 };
-            let _ = rustix::event::poll(&mut fds, Some(&time)); // gone, or as dead as it can be made
-        }
+        end(self.pid, self.started, Duration::ZERO);
         remove_cgroups(&self.cgroups);
         crate::rootfs::layers::sweep(&self.layers);
         uid::tidy(Path::new(uid::FOLDER), self.uid);
-        let _ = std::fs::remove_file(&self.socket);
-        let _ = std::fs::remove_file(crate::inspect::socket(&self.socket));
+        remove_sockets(&self.socket);
+    }
+}
+
+/// Writes a note, whole or not at all.
+///
+/// # Errors
+/// If it can't be written.
+pub fn write(path: &Path, note: &impl Serialize) -> std::io::Result<()> {
+    let temporary = format!("{}.tmp", path.display());
+    std::fs::write(&temporary, serde_json::to_vec(note)?)?;
+    std::fs::rename(temporary, path)
+}
+
+/// Reads a note; `None` if there is none.
+pub fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+}
+
+/// Removes a server's sockets: of tasks, and of who inspects.
+pub fn remove_sockets(socket: &Path) {
+    let _ = std::fs::remove_file(socket);
+    let _ = std::fs::remove_file(crate::inspect::socket(socket));
+}
+
+/// Kills a process if it still is the same one and does not end by itself within the grace, and waits for its end.
+pub fn end(pid: u32, since: u64, grace: Duration) {
+    if let Some(number) = i32::try_from(pid).ok().and_then(Pid::from_raw)
+        && let Ok(pidfd) = rustix::process::pidfd_open(number, PidfdFlags::empty())
+        && started(pid) == Some(since)
+    {
+        let is_gone = |within: Duration| {
+            let mut fds = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
+            let time = rustix::event::Timespec { tv_sec: within.as_secs() as i64, tv_nsec: i64::from(within.subsec_nanos()) };
+            rustix::event::poll(&mut fds, Some(&time)).is_ok_and(|ready| ready > 0)
+        };
+        if !is_gone(grace) {
+            let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL); // ESRCH: it has just ended
+            is_gone(GONE_TIME); // or as dead as it can be made
+        }
     }
 }
 
 /// Removes cgroups that are empty, or become so at once: a killed process leaves its own a moment after its end.
 pub fn remove_cgroups(cgroups: &[PathBuf]) {
-    let end = Instant::now() + Duration::from_secs(1);
+    let end = Instant::now() + EMPTY_TIME;
     for cgroup in cgroups {
         while let Err(error) = std::fs::remove_dir(cgroup) {
             if error.kind() == std::io::ErrorKind::NotFound || Instant::now() > end {

@@ -75,6 +75,7 @@ impl Task {
 pub struct Pod {
     pub(super) id: String,
     pub(super) socket: PathBuf,
+    pub(super) note: PathBuf,
     pub(super) events: Publisher,
     machine: Mutex<Machine>,
     pub(super) sandbox: OnceCell<Arc<Sandbox>>,
@@ -84,11 +85,12 @@ pub struct Pod {
 }
 
 impl Pod {
-    /// An empty one.
-    pub fn new(id: &str, socket: PathBuf, events: Publisher) -> Arc<Pod> {
+    /// An empty one, served at this socket, which is [noted](crate::server) there.
+    pub fn new(id: &str, socket: PathBuf, note: PathBuf, events: Publisher) -> Arc<Pod> {
         Arc::new(Pod {
             id: id.to_owned(),
             socket,
+            note,
             events,
             machine: Mutex::new(Machine::Absent),
             sandbox: OnceCell::new(),
@@ -144,6 +146,11 @@ impl Pod {
         let machine = *self.machine.lock().expect("nothing panics under this lock");
         machine.serves()?;
         self.sandbox.get().ok_or_else(|| NoMachine(machine).into())
+    }
+
+    /// No machine was ever asked for.
+    pub fn is_unasked(&self) -> bool {
+        *self.machine.lock().expect("nothing panics under this lock") == Machine::Absent
     }
 
     /// Nothing is left to serve.

@@ -14,6 +14,7 @@ use super::sandbox::Sandbox;
 use super::stdio::{self, Paths};
 use crate::agent::client::{self, AgentError};
 use crate::record::Record;
+use crate::server;
 use crate::{network, spec};
 
 const SIGKILL: u32 = 9;
@@ -172,6 +173,9 @@ impl Pod {
         }
         if exec_id.is_empty() {
             self.tasks.lock().expect("nothing panics under this lock").remove(id);
+            if id == self.id && !self.is_empty() {
+                server::release(&self.note); // this server is still to tell how the others ended, and containerd is about to run `delete`
+            }
         } else {
             task.execs.lock().expect("nothing panics under this lock").remove(exec_id);
         }
