@@ -12,13 +12,14 @@ use crate::agent::{Agent, client};
 use crate::config::Config;
 use crate::machine::command::Base;
 use crate::machine::migration;
-use crate::machine::process::{END_TIME, Machine, last_words};
+use crate::machine::process::{END_TIME, Machine, StartError};
 use crate::template::{self, Template};
 
 /// Time for a machine to boot, under emulation on a busy node.
 const BOOT_TIME: Duration = Duration::from_secs(60);
-/// Time for a clone to wake: it takes a tenth of a second. One that does not is given up for a cold boot.
-const WAKE_TIME: Duration = Duration::from_secs(5);
+/// Time for a clone to wake: it takes a tenth of a second, more on a busy node. One that does not is given up for a cold boot, and its template
+/// with it.
+const WAKE_TIME: Duration = Duration::from_secs(20);
 
 /// What a machine begins from.
 #[derive(Debug)]
@@ -31,6 +32,12 @@ pub struct Beginning<P> {
     pub template: Result<Template, String>,
     /// Called with supervisor and user as soon as there is a process to end; again if a clone is given up.
     pub place: P,
+}
+
+impl<P> Beginning<P> {
+    fn network(&self) -> std::io::Result<Option<OwnedFd>> {
+        self.network.as_ref().map(OwnedFd::try_clone).transpose()
+    }
 }
 
 /// A machine whose agent has its first words.
@@ -66,15 +73,28 @@ where
             }
         },
     }
-    let (machine, port) = Machine::start(config, Base::Cold, from.network, from.place).await?;
+    match cold(config, &from).await {
+        Err(error) if error.downcast_ref().is_some_and(StartError::is_abort) => {
+            tracing::warn!("QEMU gave itself up, the machine boots once more: {error:#}");
+            cold(config, &from).await
+        }
+        begun => begun,
+    }
+}
+
+async fn cold<P>(config: &Config, from: &Beginning<P>) -> anyhow::Result<Begun>
+where
+    P: Fn(u32, u32) -> anyhow::Result<()> + Clone + Send + Sync + 'static,
+{
+    let (machine, port) = Machine::start(config, Base::Cold, from.network()?, from.place.clone()).await?;
     let (agent, events) = Agent::connect(port);
     tokio::select! {
         biased;
         // An end is told as such, not as the lost connection that comes with it.
-        how = machine.wait() => bail!("the virtual machine ended while booting: {}", last_words(&how, &machine.console.tail())),
-        ready = agent.configure(from.words, BOOT_TIME) => if let Err(error) = ready {
+        how = machine.wait() => return Err(machine.ended(how).into()),
+        ready = agent.configure(from.words.clone(), BOOT_TIME) => if let Err(error) = ready {
             match tokio::time::timeout(END_TIME, machine.wait()).await {
-                Ok(how) => bail!("the virtual machine ended while booting: {}", last_words(&how, &machine.console.tail())),
+                Ok(how) => return Err(machine.ended(how).into()),
                 Err(_) => bail!(
                     "the virtual machine did not become ready: {error}; its last words: {}",
                     machine.console.tail()
@@ -89,8 +109,7 @@ async fn try_clone<P>(config: &Config, template: &Template, from: &Beginning<P>)
 where
     P: Fn(u32, u32) -> anyhow::Result<()> + Clone + Send + Sync + 'static,
 {
-    let network = from.network.as_ref().map(OwnedFd::try_clone).transpose()?;
-    Ok(clone(config, template, network, from.words.clone(), from.place.clone()).await?.0)
+    Ok(clone(config, template, from.network()?, from.words.clone(), from.place.clone()).await?.0)
 }
 
 /// Makes a clone of a template its own.

@@ -17,7 +17,7 @@ use crate::agent::Agent;
 use crate::config::{self, Config};
 use crate::machine::command::Base;
 use crate::machine::migration;
-use crate::machine::process::{self, Machine};
+use crate::machine::process::{self, Machine, StartError};
 
 /// Time for a machine to boot, under emulation on a busy node.
 const BOOT_TIME: Duration = Duration::from_secs(60);
@@ -103,7 +103,13 @@ async fn each<'a>(all: impl Iterator<Item = &'a String>, work: impl AsyncFn(&'a 
 /// Makes a tenant's template, unless a whole one is there.
 async fn renew(config: &Config, folder: &Path, tenant: &str) -> anyhow::Result<()> {
     let key = key_of(config, tenant).map_err(anyhow::Error::msg)?;
-    if store::open(folder, &key).is_ok() { Ok(()) } else { make(config, folder, &key).await }
+    if store::open(folder, &key).is_ok() {
+        return Ok(());
+    }
+    match make(config, folder, &key).await {
+        Err(error) if error.downcast_ref().is_some_and(StartError::is_abort) => make(config, folder, &key).await,
+        made => made,
+    }
 }
 
 /// Boots a machine in files of its own, holds it, stops it, and seals the files under the key.
@@ -127,7 +133,7 @@ async fn make(config: &Config, folder: &Path, key: &str) -> anyhow::Result<()> {
     let (agent, _events) = Agent::connect(port);
     tokio::select! {
         biased;
-        how = machine.wait() => bail!("the machine ended ({how}); its last words: {}", machine.console.tail()),
+        how = machine.wait() => return Err(machine.ended(how).into()),
         held = agent.command_within("Hold", Call::Hold(Empty {}), BOOT_TIME) => {
             held.with_context(|| format!("the machine can't be held; its last words: {}", machine.console.tail()))?;
         }
