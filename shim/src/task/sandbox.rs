@@ -77,8 +77,9 @@ impl Sandbox {
             limits: Mutex::default(),
             oom_score: AtomicI32::new(i32::MIN),
         };
-        clock::set(&sandbox.agent, true).await?; // the first words are as old as the boot took
         sandbox.grow().await?; // up to the default
+        // The first words are as old as the boot took. Last, as a guest that grows answers late and so leaves more in doubt.
+        clock::set(&sandbox.agent, true).await?;
         Ok((sandbox, events))
     }
 
