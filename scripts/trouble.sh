@@ -12,11 +12,11 @@ ended_by() { status "$1" main lastState.terminated.message; }
 # Nobody is left with the kubelet's own words for a call that did not come back.
 blunt() { admin get events -o 'jsonpath={range .items[*]}{.involvedObject.name}: {.message}{"\n"}{end}' | grep -iE '(DeadlineExceeded|context deadline exceeded)' | grep -v 'probe failed'; }
 
-troubled() { # name, lines of the spec
+troubled() { # name, lines of the spec [class [namespace]]
   admin apply -f - >/dev/null <<YAML
 apiVersion: v1
 kind: Pod
-metadata: {name: $1}
+metadata: {name: $1, namespace: ${4:-default}}
 spec:
   runtimeClassName: ${3:-freehold-microvm}
   terminationGracePeriodSeconds: 1
@@ -27,17 +27,17 @@ main() { # lines of the container
   printf '  containers:\n  - name: main\n    image: freehold.dev/test:dev\n%s\n' "$1"
 }
 
-# A process of the node is stopped as soon as it is there: one whose command line has the words, in the
-# cgroup of the pod if one is named.
-stop_early() { # words [pod]
+# A process of the node is stopped as soon as it is there, or has run for some hundredths of a second: one whose command line has the
+# words, in the cgroup of the pod if one is named.
+stop_early() { # words [pod [hundredths]]
   local uid=
   [ -z "${2:-}" ] || uid=$(admin get pod "$2" -o 'jsonpath={.metadata.uid}')
   # Without a program for each process it looks at: on a busy machine it would come too late.
   node bash -c 'while [ $SECONDS -lt 90 ]; do
     for p in /proc/[0-9]*; do
-      mapfile -d "" words <$p/cmdline && mapfile cgroups <$p/cgroup && [[ ${words[*]} == *"$0"* && ${cgroups[*]} == *"$1"* && $p != /proc/$$ ]] && kill -STOP ${p#/proc/} && echo ${p#/proc/} && exit
+      mapfile -d "" words <$p/cmdline && mapfile cgroups <$p/cgroup && [[ ${words[*]} == *"$0"* && ${cgroups[*]} == *"$1"* && $p != /proc/$$ ]] && read -ra stat <$p/stat && [ ${stat[13]} -ge $2 ] && kill -STOP ${p#/proc/} && echo ${p#/proc/} && exit
     done 2>/dev/null
-  done' "$1" "$uid"
+  done' "$1" "$uid" "${3:-0}"
 }
 
 # An image with one layer that takes the converter about a second.
@@ -50,6 +50,7 @@ slow_image() {
 
 trouble() {
   local pid converter boots
+  trouble_of_a_crowd
   slow_image
   admin apply -f - >/dev/null <<'YAML'
 apiVersion: node.k8s.io/v1
@@ -87,6 +88,31 @@ $(main '    command: [sleep, "1000"]
   say "an image that takes long is told"
   ! blunt >&2 || fail "somebody was told only that a deadline was exceeded"
   admin delete pod slow hangs hangs-at-boot starves starves-at-boot panics full --wait --timeout=90s >/dev/null
+}
+
+# As many machines of one namespace as may boot at once stand still in the midst of it: others of that namespace wait, those of another do not.
+trouble_of_a_crowd() {
+  local n pid seats stopped=()
+  seats=$(nproc)
+  for n in $(seq "$seats"); do
+    troubled "crowd-$n" "$(main '    command: [sleep, "1000"]')"
+    pid=$(stop_early bin/qemu-system-x86_64 "crowd-$n" 50)
+    [ -n "$pid" ] || fail "a QEMU that boots was never there to be stopped"
+    stopped+=("$pid")
+  done
+  troubled waits "$(main '    command: [sleep, "1000"]')"
+  troubled elsewhere "$(main '    command: [sleep, "1000"]')" freehold-microvm kube-public
+  expect "a pod of another namespace" 50 '*true*' admin get pod elsewhere --namespace kube-public -o 'jsonpath={.status.containerStatuses[0].ready}'
+  for n in $(seq "$seats"); do
+    [ -n "$(in_cgroup "crowd-$n" 'qemu-system-x86_6[4]')" ] || fail "a machine that stands still was given up before the last of $seats stood: this test wants fewer processors"
+  done
+  [ -z "$(in_cgroup waits 'qemu-system-x86_6[4]')" ] || fail "more than $seats machines of one namespace boot at once"
+  node kill -CONT "${stopped[@]}"
+  expect "a pod that waited for its turn" 90 '*true*' status waits main ready
+  for n in $(seq "$seats"); do expect "a pod that stood still" 90 '*true*' status "crowd-$n" main ready; done
+  admin delete pod elsewhere --namespace kube-public --wait --timeout=60s >/dev/null
+  admin delete pod waits $(seq -f 'crowd-%g' "$seats") --wait --timeout=60s >/dev/null
+  say "a crowd that boots holds up its own namespace alone"
 }
 
 trouble_of_disk() {

@@ -12,6 +12,7 @@ use super::events::Event;
 use super::lifecycle::Turn;
 use super::pod::{Done, Pod, Task, TaskError};
 use super::process::Process;
+use super::queue::{self, Whose};
 use super::sandbox::Sandbox;
 use super::stdio::Paths;
 use super::{begin, clock};
@@ -124,6 +125,18 @@ impl Pod {
 
     async fn boot(self: &Arc<Pod>, config: Config, spec: &Spec, bundle: &Path) -> Done<()> {
         self.turn(Turn::Boot)?;
+        let tenant = template::tenant(&config, spec.namespace());
+        let whose = match &tenant {
+            Ok(tenant) => Whose::Tenant(tenant.clone()),
+            Err(_) => Whose::Namespace(spec.namespace().unwrap_or_default().to_owned()),
+        };
+        let seat = match queue::take(Path::new(queue::FILE), &whose, queue::seats(config.acceleration)).await {
+            Ok(seat) => seat,
+            Err(error) => {
+                let _ = self.turn(Turn::Ended); // allowed from everywhere
+                return Err(error.into());
+            }
+        };
         let mut words = client::first_words(&spec.hostname)?;
         words.sysctls = spec.sysctls();
         if spec.is_sandbox() {
@@ -133,7 +146,7 @@ impl Pod {
         let places = cgroup::places(&spec.linux.cgroups_path, &mountinfo);
         let (bundle, socket, all, score) = (bundle.to_owned(), self.socket.clone(), places.clone(), spec.process.oom_score_adj);
         let layers = config.layer_cache.clone();
-        let template = template::choose(&config, spec.namespace());
+        let template = tenant.and_then(|tenant| template::choose(&config, &tenant));
         let place = move |pid, uid| {
             let started = crate::record::started(pid).context("QEMU's supervisor ended at once")?;
             let cgroups = all.iter().map(|place| place.folder.clone()).collect();
@@ -153,6 +166,7 @@ impl Pod {
             sandbox.places.clone_from(&places);
             Ok((sandbox, happenings))
         });
+        drop(seat);
         let (sandbox, happenings) = match booted {
             Ok(booted) => booted,
             Err(error) => {

@@ -13,6 +13,7 @@ pub mod events;
 pub mod lifecycle;
 pub mod pod;
 pub mod process;
+mod queue;
 mod requests;
 pub mod sandbox;
 pub mod stats;

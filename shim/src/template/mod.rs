@@ -2,7 +2,7 @@
 //!
 //! A template is the memory and the device state of a machine that was held before its first words, so nothing of a pod is in
 //! it. It is made by `templates`, which the node agent runs outside every pod, and confined like any machine. A pod's shim only
-//! reads it: [`choose`] finds the tenant of the pod's namespace in a map that the node agent writes, and the template by a
+//! reads it: [`tenant`] finds the tenant of the pod's namespace in a map that the node agent writes, and [`choose`] the template by a
 //! [`key`] over all that it depends on. Whatever is missing or wrong means that the machine boots cold, which always works.
 //!
 //! ```text
@@ -31,15 +31,25 @@ pub struct Template {
     key: String,
 }
 
-/// The template for a pod of this namespace; in words why there is none.
+/// The tenant of a pod of this namespace; in words why there is none.
 ///
 /// # Errors
-/// If templates are off, the namespace is not known to be a tenant's, or the tenant has no whole template on this node.
-pub fn choose(config: &Config, namespace: Option<&str>) -> Result<Template, String> {
+/// If templates are off, or the namespace is not known to be a tenant's.
+pub fn tenant(config: &Config, namespace: Option<&str>) -> Result<String, String> {
     let folder = config.templates.as_deref().ok_or("templates are off")?;
-    let namespace = namespace.ok_or("the sandbox names no namespace")?;
-    let tenant = map::tenant(folder, namespace)?;
-    of(config, &tenant).inspect_err(|_| store::want(folder, &tenant))
+    map::tenant(folder, namespace.ok_or("the sandbox names no namespace")?)
+}
+
+/// The template for a pod of a tenant, which is asked for if there is none; in words why.
+///
+/// # Errors
+/// As [`of`].
+pub fn choose(config: &Config, tenant: &str) -> Result<Template, String> {
+    of(config, tenant).inspect_err(|_| {
+        if let Some(folder) = &config.templates {
+            store::want(folder, tenant);
+        }
+    })
 }
 
 /// The template of a tenant; in words why there is none.
