@@ -17,6 +17,8 @@ use crate::cgroup;
 
 /// Time for output to reach containerd after its process ended; a reader that is gone must not hide the end.
 const DRAIN_TIME: Duration = Duration::from_secs(2);
+/// Time for containerd to take in that the sandbox ended.
+const TAKE_IN_TIME: Duration = Duration::from_millis(200);
 
 impl Pod {
     /// Acts on what the guest tells, until the machine ends, which ends every process.
@@ -37,7 +39,11 @@ impl Pod {
         tracing::info!(%why, %how, console = %sandbox.machine.console.tail(), "the virtual machine ended");
         let _ = self.turn(Turn::Ended); // allowed from everywhere
         let exit = Exit { status: KILLED, at_ns: crate::now_ns() };
-        let tasks: Vec<_> = self.tasks.lock().expect("nothing panics under this lock").values().cloned().collect();
+        let mut tasks: Vec<_> = self.tasks.lock().expect("nothing panics under this lock").values().cloned().collect();
+        // The kubelet must not find a container that ended in a sandbox that did not: it would start it there once more, and what
+        // that fails with would take the place of the words.
+        tasks.sort_by_key(|task| !task.is_sandbox);
+        let others = tasks.len() > 1;
         let (given_up, console, panic) =
             (sandbox.machine.given_up(), sandbox.machine.console.tail(), sandbox.machine.console.panic());
         let starved = cgroup::starved(&sandbox.places);
@@ -54,6 +60,9 @@ impl Pod {
                 if let Ok(phase) = process.step(Input::Exited(exit)) {
                     self.tell_exit(&process, phase.exit());
                 }
+            }
+            if task.is_sandbox && others {
+                tokio::time::sleep(TAKE_IN_TIME).await;
             }
         }
     }
