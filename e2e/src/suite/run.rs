@@ -110,8 +110,13 @@ async fn follow(client: Client, class: Option<String>, seen: Seen) {
 /// If the suite can't be run at all; a spec that fails is a result.
 pub async fn run(client: Client, plan: &Plan, specs: &BTreeSet<String>, say: impl Fn(&str)) -> anyhow::Result<()> {
     let mut all = load(&plan.results)?;
-    let known = all.entry(plan.runtime.clone()).or_default();
-    let pending: Vec<String> = specs.iter().filter(|name| plan.again || !known.contains_key(*name)).cloned().collect();
+    let known = all.get(&plan.runtime);
+    let is_known = |name: &String| known.is_some_and(|known| known.contains_key(name));
+    let mut pending: Vec<String> = specs.iter().filter(|name| plan.again || !is_known(name)).cloned().collect();
+    // By how long they took before, on any runtime: those of one chunk end together, and the shortest come first.
+    pending.sort_by_key(|name| {
+        all.values().filter_map(|results| results.get(name)).map(|one| one.seconds).max().unwrap_or(u64::MAX)
+    });
     say(&format!("{} of {} specs to run on {}, {} at once", pending.len(), specs.len(), plan.runtime, plan.at_once));
     let seen = Seen::default();
     let following = tokio::spawn(follow(client, plan.class.clone(), seen.clone()));
