@@ -17,10 +17,20 @@ use std::process::Command;
 pub const MANIFEST: &str = "manifest.json";
 /// Bytes of a manifest that are read at most; a bundle has some two hundred files.
 pub const MAX_MANIFEST_BYTES: u64 = 4 * 1024 * 1024;
-/// Size of the scratch disk's template. It is sparse: an empty one takes a few MiB.
-pub const SCRATCH_BYTES: u64 = 16 << 30;
-/// The template in the bundle's folder.
-pub const SCRATCH: &str = "guest/scratch.ext4";
+/// Size of a writable disk's template. It is sparse: an empty one takes 300 KiB.
+pub const DISK_BYTES: u64 = 16 << 30;
+/// Templates of writable disks in the bundle's folder, with what mke2fs is told of each. Lazy: blocks that are not written stay holes, and
+/// the guest initialises tables when it needs them. No disk grows, so none keeps 4 MiB for that.
+///
+/// What a container changes dies with its machine and has no journal. An emptyDir outlives its machine, and must be whole for the next
+/// one, whose kernel replays the journal: ext4's smallest, which takes its 4 MiB as they are written.
+pub const DISKS: [(&str, &[&str]); 2] = [
+    ("guest/scratch.ext4", &["-O", "^has_journal,^resize_inode", "-E", "lazy_itable_init=1,nodiscard"]),
+    (
+        "guest/volume.ext4",
+        &["-O", "has_journal,^resize_inode", "-J", "size=4", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard"],
+    ),
+];
 /// Bytes copied at once.
 const CHUNK: usize = 256 * 1024;
 
@@ -68,9 +78,9 @@ pub enum BundleError {
         /// What it is.
         found: String,
     },
-    /// The scratch disk could not be made.
-    #[error("mke2fs could not make the scratch disk's template: {0}")]
-    Scratch(String),
+    /// A writable disk could not be made.
+    #[error("mke2fs could not make the template of a writable disk: {0}")]
+    Disk(String),
 }
 
 fn at<'a>(step: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> BundleError + 'a {
@@ -163,32 +173,28 @@ fn copy(from: &Path, to: &Path, name: &str, file: &File) -> Result<(), BundleErr
     target.sync_all().map_err(at("sync", to))
 }
 
-/// Arguments of mke2fs for the template. No journal: a scratch disk dies with its VM. Lazy: blocks that are not written
-/// stay holes, and the guest initialises tables when it needs them.
-pub fn scratch_arguments(file: &Path) -> Vec<std::ffi::OsString> {
-    let fixed =
-        ["-q", "-F", "-t", "ext4", "-O", "^has_journal", "-m", "0", "-E", "lazy_itable_init=1,nodiscard", "-L", "scratch"];
-    fixed.iter().map(Into::into).chain([file.into()]).collect()
-}
-
-/// Makes the sparse template of the scratch disk in a bundle's folder with the bundle's own mke2fs.
-pub fn scratch(folder: &Path) -> Result<(), BundleError> {
+/// Makes the sparse templates of writable disks in a bundle's folder with the bundle's own mke2fs.
+pub fn disks(folder: &Path) -> Result<(), BundleError> {
     let libraries = folder.join("qemu/lib");
-    let mut command = Command::new(libraries.join("ld-linux-x86-64.so.2"));
-    command.arg("--library-path").arg(&libraries).arg(folder.join("e2fs/bin/mke2fs"));
-    scratch_with(command, &folder.join(SCRATCH))
+    for (name, arguments) in DISKS {
+        let mut command = Command::new(libraries.join("ld-linux-x86-64.so.2"));
+        command.arg("--library-path").arg(&libraries).arg(folder.join("e2fs/bin/mke2fs"));
+        disk(command, arguments, &folder.join(name))?;
+    }
+    Ok(())
 }
 
-fn scratch_with(mut command: Command, file: &Path) -> Result<(), BundleError> {
+fn disk(mut command: Command, arguments: &[&str], file: &Path) -> Result<(), BundleError> {
     if let Some(parent) = file.parent() {
         fs::create_dir_all(parent).map_err(at("create", parent))?;
     }
     let open = fs::File::create_new(file).map_err(at("create", file))?;
-    open.set_len(SCRATCH_BYTES).map_err(at("size", file))?;
-    let output = command.args(scratch_arguments(file)).output().map_err(|error| BundleError::Scratch(error.to_string()))?;
+    open.set_len(DISK_BYTES).map_err(at("size", file))?;
+    let command = command.args(["-q", "-F", "-t", "ext4", "-m", "0"]).args(arguments).arg(file);
+    let output = command.output().map_err(|error| BundleError::Disk(error.to_string()))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(BundleError::Scratch(format!("{} ({said})", output.status)));
+        return Err(BundleError::Disk(format!("{} ({said})", output.status)));
     }
     open.set_permissions(fs::Permissions::from_mode(0o444)).map_err(at("set the mode of", file))?;
     open.sync_all().map_err(at("sync", file))
@@ -238,7 +244,7 @@ mod tests {
         assert!(error.to_string().contains("bin/shim has SHA-256"), "{error}");
         assert!(!versions.join("v1").exists());
         list(&folder, HELLO);
-        install(&bundle, &versions, |_| Err(BundleError::Scratch("full".to_owned()))).unwrap_err();
+        install(&bundle, &versions, |_| Err(BundleError::Disk("full".to_owned()))).unwrap_err();
         assert!(!versions.join("v1").exists());
         install(&bundle, &versions, |_| Ok(())).unwrap();
         fs::remove_dir_all(&folder).unwrap();
@@ -257,8 +263,8 @@ mod tests {
 
     #[test]
     fn a_failing_mke2fs_is_reported() {
-        let folder = folder("scratch");
-        let error = scratch_with(Command::new("false"), &folder.join("disk")).unwrap_err();
+        let folder = folder("disk");
+        let error = disk(Command::new("false"), &[], &folder.join("disk")).unwrap_err();
         assert!(error.to_string().contains("mke2fs could not"), "{error}");
         fs::remove_dir_all(&folder).unwrap();
     }

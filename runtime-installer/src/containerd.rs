@@ -21,7 +21,7 @@ pub const DROP_IN_PATH: &str = "/etc/containerd/conf.d/90-freehold.toml";
 pub const IMPORT: &str = "/etc/containerd/conf.d/*.toml";
 /// containerd's main configuration.
 pub const MAIN_PATH: &str = "/etc/containerd/config.toml";
-/// Runtime type that containerd hands to the shim.
+/// Runtime type of containerd 2.
 pub const RUNTIME_TYPE: &str = "io.containerd.freehold.v2";
 /// Bytes of a configuration that are read at most; real ones have some ten thousand.
 pub const MAX_CONFIG_BYTES: u64 = 1024 * 1024;
@@ -88,6 +88,12 @@ pub fn major(version: &str) -> Result<u32, ConfigError> {
     bare.split('.').next().and_then(|major| major.parse().ok()).ok_or_else(bad)
 }
 
+/// containerd's folder of running state, as its main configuration has it.
+pub fn state(main: &str) -> String {
+    let document = main.parse::<DocumentMut>().ok();
+    document.as_ref().and_then(|document| document.get("state")?.as_str()).unwrap_or("/run/containerd").to_owned()
+}
+
 /// Decides what to write. `main` is empty when the file does not exist.
 pub fn plan(major: u32, main: &str, runtime: &Runtime) -> Result<Plan, ConfigError> {
     let mut document: DocumentMut = main.parse().map_err(|error: toml_edit::TomlError| ConfigError::Parse(error.to_string()))?;
@@ -98,7 +104,9 @@ pub fn plan(major: u32, main: &str, runtime: &Runtime) -> Result<Plan, ConfigErr
         if document.as_table().is_empty() {
             document["version"] = value(version);
         }
-        add_runtime(&mut document, plugin, runtime)?;
+        // 1.6.20, which Debian 12 has, and 1.7.0 pass over runtime_path (containerd pull request 8208) and look for the type's name
+        // beside themselves and in PATH; a type that is a path is run as it is, by every 1.x.
+        add_runtime(&mut document, plugin, runtime, &runtime.shim)?;
         return Ok(Plan { main: changed(main, document), drop_in: None });
     }
     if document.as_table().is_empty() {
@@ -109,7 +117,7 @@ pub fn plan(major: u32, main: &str, runtime: &Runtime) -> Result<Plan, ConfigErr
     }
     let mut ours = DocumentMut::new();
     ours["version"] = value(version);
-    add_runtime(&mut ours, plugin, runtime)?;
+    add_runtime(&mut ours, plugin, runtime, RUNTIME_TYPE)?;
     Ok(Plan { main: changed(main, document), drop_in: Some(format!("{HEADER}{ours}")) })
 }
 
@@ -228,13 +236,13 @@ fn child<'a>(parent: &'a mut dyn TableLike, key: &str, path: &str) -> Result<&'a
     parent.entry(key).or_insert_with(implicit).as_table_like_mut().ok_or_else(|| ConfigError::NotTable(format!("{path}.{key}")))
 }
 
-fn add_runtime(document: &mut DocumentMut, plugin: &str, runtime: &Runtime) -> Result<(), ConfigError> {
+fn add_runtime(document: &mut DocumentMut, plugin: &str, runtime: &Runtime, kind: &str) -> Result<(), ConfigError> {
     let plugins = child(document.as_table_mut(), "plugins", "")?;
     let plugin = child(plugins, plugin, "plugins")?;
     let containerd = child(plugin, "containerd", "plugins.*")?;
     let runtimes = child(containerd, "runtimes", "plugins.*.containerd")?;
     let mut table = Table::new();
-    table["runtime_type"] = value(RUNTIME_TYPE);
+    table["runtime_type"] = value(kind);
     table["runtime_path"] = value(runtime.shim.as_str());
     // No pod may steer the shim by annotations: none is passed on.
     table["pod_annotations"] = value(Array::new());
@@ -296,7 +304,8 @@ mod tests {
             let main = plan.main.unwrap();
             keeps_lines(text, &main);
             let item = runtime_of(&main, "io.containerd.grpc.v1.cri");
-            assert_eq!(item["runtime_type"].as_str(), Some(RUNTIME_TYPE));
+            assert_eq!(item["runtime_type"].as_str(), Some(runtime().shim.as_str()));
+            assert_eq!(item["runtime_path"].as_str(), Some(runtime().shim.as_str()));
             assert_eq!(item["options"]["ConfigPath"].as_str(), Some("/opt/freehold/handlers/freehold-microvm.toml"));
             assert_eq!(item["privileged_without_host_devices"].as_bool(), Some(true));
             assert!(item["pod_annotations"].as_array().unwrap().is_empty());
@@ -338,7 +347,9 @@ mod tests {
         let first = plan(1, V17, &runtime()).unwrap().main.unwrap();
         let newer = Runtime { shim: "/opt/freehold/versions/2/bin/shim".to_owned(), ..runtime() };
         let main = plan(1, &first, &newer).unwrap().main.unwrap();
-        assert_eq!(runtime_of(&main, "io.containerd.grpc.v1.cri")["runtime_path"].as_str(), Some(newer.shim.as_str()));
+        for key in ["runtime_type", "runtime_path"] {
+            assert_eq!(runtime_of(&main, "io.containerd.grpc.v1.cri")[key].as_str(), Some(newer.shim.as_str()));
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! image at /bundle. The operator acts on the NodeRuntime it writes. It is apart from the operator because it is the only
 //! part that is privileged, and only on its own node.
 //!
-//! Not here yet: removing versions that no pod uses any more, uninstalling, and pods per version in the status.
+//! Not here yet: uninstalling, and pods per version in the status.
 
 mod bundle;
 mod canary;
@@ -16,6 +16,7 @@ mod round;
 mod status;
 mod templates;
 mod tenants;
+mod versions;
 
 use anyhow::Context;
 use clap::Parser;

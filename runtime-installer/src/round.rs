@@ -1,4 +1,4 @@
-//! One round on the node: unpack, prove, register; every failure becomes a reason for people.
+//! One round on the node: unpack, prove, register, tidy; every failure becomes a reason for people.
 //!
 //! Input: the SandboxRuntime and the node's mounted root. Output: an [`Outcome`] for the NodeRuntime. The canary runs
 //! before containerd is touched: a node that cannot run VMs is never restarted for them.
@@ -9,7 +9,7 @@ use crate::handler::{self, Acceleration};
 use crate::register::{Node, below, write};
 use crate::status::{Outcome, PASSED};
 use crate::templates::Templating;
-use crate::{bundle, host};
+use crate::{bundle, host, versions};
 use anyhow::Context;
 use freehold_crds::{Emulation, SandboxRuntime, Templates};
 use std::path::Path;
@@ -25,7 +25,8 @@ const CANARY_MARGIN: Duration = Duration::from_secs(5);
 /// Does everything once.
 pub async fn run(node: &Node, image: &Path, runtime: &SandboxRuntime) -> Outcome {
     let (reason, message) = ("InstallFailed", String::new());
-    let mut outcome = Outcome { containerd: None, version: None, canary: None, templates: None, reason, message };
+    let mut outcome =
+        Outcome { containerd: None, version: None, canary: None, templates: None, in_use: Vec::new(), reason, message };
     if let Err(error) = steps(node, image, runtime, &mut outcome).await {
         outcome.message = format!("{error:#}");
     }
@@ -41,7 +42,7 @@ async fn steps(node: &Node, image: &Path, runtime: &SandboxRuntime, outcome: &mu
             .with_context(|| format!("spec.microVM.defaultMemory {:?} is not usable; write for example 256Mi", quantity.0))?,
     };
     let (versions, image) = (below(&node.root, &handler::bundle_path("")), image.to_owned());
-    let version = tokio::task::spawn_blocking(move || bundle::install(&image, &versions, bundle::scratch)).await??;
+    let version = tokio::task::spawn_blocking(move || bundle::install(&image, &versions, bundle::disks)).await??;
     outcome.version = Some(version.clone());
 
     let proved = canary::prove(options.emulation == Some(Emulation::Allow), |acceleration| {
@@ -66,6 +67,13 @@ async fn steps(node: &Node, image: &Path, runtime: &SandboxRuntime, outcome: &mu
     outcome.message = format!("a VM answered in {} ms", answer.start_milliseconds);
     outcome.canary = Some(answer);
     outcome.reason = PASSED;
+    let (root, current) = (node.root.clone(), version.clone());
+    let tidied = tokio::task::spawn_blocking(move || versions::tidy(&root, Path::new("/proc"), &current)).await;
+    match tidied.map_err(Into::into).flatten() {
+        Ok(in_use) => outcome.in_use = in_use,
+        // The node runs machines all the same; the next round tries again.
+        Err(error) => tracing::warn!("old versions are not removed: {error:#}"),
+    }
     outcome.templates = templates.then(|| Templating { shim: handler::shim_path(&version), config: registered_config });
     Ok(())
 }

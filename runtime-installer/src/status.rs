@@ -11,6 +11,9 @@ use serde_json::{Value, json};
 /// Group and version of our resources.
 pub const API_VERSION: &str = "freehold.dev/v1alpha1";
 
+/// Versions that the schema lets a report name.
+const MAX_VERSIONS: usize = 16;
+
 /// The outcome of one round on the node.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
@@ -18,6 +21,8 @@ pub struct Outcome {
     pub containerd: Option<(String, String)>,
     /// The bundle's version, once unpacked.
     pub version: Option<String>,
+    /// Older versions that something on the node still uses.
+    pub in_use: Vec<String>,
     /// The canary's answer, if one ran.
     pub canary: Option<Answer>,
     /// How tenants' templates are made, where they are.
@@ -66,7 +71,9 @@ pub fn status(runtime: &str, node: &str, outcome: &Outcome, now: &str, since: &s
         status["containerRuntime"] = json!({"name": "containerd", "version": version, "configPath": path});
     }
     if let Some(version) = &outcome.version {
-        status["versions"] = json!([{"version": version, "state": "Current"}]);
+        let older = outcome.in_use.iter().take(MAX_VERSIONS - 1).map(|version| json!({"version": version, "state": "InUse"}));
+        let current = json!({"version": version, "state": "Current"});
+        status["versions"] = std::iter::once(current).chain(older).collect();
     }
     if let Some(canary) = &outcome.canary {
         status["canary"] = json!({
@@ -94,6 +101,7 @@ mod tests {
         let mut outcome = Outcome {
             containerd: Some(("2.1.4".to_owned(), "/x".to_owned())),
             version: Some("v1".to_owned()),
+            in_use: (2..40).map(|n| format!("v{n}")).collect(),
             canary: Some(canary),
             templates: None,
             reason: PASSED,
@@ -104,6 +112,9 @@ mod tests {
         assert_eq!(document["status"]["acceleration"], "KVM");
         assert_eq!(document["status"]["conditions"][0]["status"], "True");
         assert_eq!(document["status"]["canary"]["startMilliseconds"], 180);
+        assert_eq!(document["status"]["versions"][0], json!({"version": "v1", "state": "Current"}));
+        assert_eq!(document["status"]["versions"][15], json!({"version": "v16", "state": "InUse"}));
+        assert_eq!(document["status"]["versions"].as_array().unwrap().len(), 16);
         let typed: freehold_crds::NodeRuntimeStatus = serde_json::from_value(document["status"].clone()).unwrap();
         assert_eq!(serde_json::to_value(&typed).unwrap(), document["status"], "the schema knows every field");
         outcome = Outcome { canary: None, reason: "KVMUnusable", ..outcome };

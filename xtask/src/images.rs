@@ -6,6 +6,7 @@
 
 mod archive;
 mod bundle;
+pub mod containerd;
 mod initrd;
 mod kernel;
 mod packages;
@@ -58,12 +59,7 @@ const KEPT: usize = 8;
 pub fn run(args: Args) -> anyhow::Result<()> {
     let last = args.only.unwrap_or(Part::Archives);
     missing_tools(last)?;
-    let cache = cache_directory()?;
-    fs::create_dir_all(&cache).with_context(|| format!("could not create the cache folder {}", cache.display()))?;
-    // Held until the process ends: two runs would unpack over each other.
-    let lock = File::create(cache.join("images.lock")).context("could not create the lock file of the cache")?;
-    lock.lock().context("could not lock the cache")?;
-
+    let (cache, _lock) = locked_cache("images.lock")?;
     let mut steps = Steps::new();
     let packages = packages::provide(&mut steps, &cache)?;
     if last >= Part::Kernel {
@@ -89,6 +85,15 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     eprint!("{}", steps.summary());
     Ok(())
+}
+
+/// The cache folder, and a lock in it. Held until the process ends: two runs would unpack over each other.
+fn locked_cache(lock: &str) -> anyhow::Result<(PathBuf, File)> {
+    let cache = cache_directory()?;
+    fs::create_dir_all(&cache).with_context(|| format!("could not create the cache folder {}", cache.display()))?;
+    let lock = File::create(cache.join(lock)).context("could not create the lock file of the cache")?;
+    lock.lock().context("could not lock the cache")?;
+    Ok((cache, lock))
 }
 
 /// Marks a folder of the cache as used now, and removes its siblings that were not used for longest.

@@ -25,6 +25,8 @@ enum Command {
     Check(check::Args),
     /// Build packages, guest kernel, runtime bundle and container images into the cache
     Images(images::Args),
+    /// Download the containerd of a Debian release, for a test node that runs an old one
+    Containerd(images::containerd::Args),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -32,5 +34,6 @@ fn main() -> anyhow::Result<()> {
         Command::Generate(args) => generate::run(args),
         Command::Check(args) => check::run(args),
         Command::Images(args) => images::run(args),
+        Command::Containerd(args) => images::containerd::run(args),
     }
 }

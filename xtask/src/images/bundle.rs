@@ -3,7 +3,7 @@
 //! Input are unpacked packages, kernel, initial file system and shim; output is the folder that the installer's image
 //! carries and a node gets as `/opt/freehold/versions/<version>`, with a manifest of digests that the installer checks.
 //! It holds its own dynamic loader and libraries, since a node's distribution may be older or have another C library.
-//! The template of a scratch disk is not in it: the installer makes it on the node, with the bundled mke2fs.
+//! The templates of writable disks are not in it: the installer makes them on the node, with the bundled mke2fs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -30,7 +30,7 @@ const PINS: &[(&str, u32, u32)] = &[("qemu-system-x86", 10, 0), ("erofs-utils", 
 const FORMAT: &str = "packages 1";
 
 /// The name of the file whose presence says that all is downloaded and unpacked.
-const MANIFEST: &str = "manifest.json";
+pub const MANIFEST: &str = "manifest.json";
 
 /// One downloaded package.
 #[derive(Clone, Serialize, Deserialize)]
@@ -73,14 +73,16 @@ impl Packages {
 
 /// Downloads and unpacks what the cache does not have.
 pub fn provide(steps: &mut Steps, cache: &Path) -> anyhow::Result<Packages> {
-    let sources = sources(Path::new("/etc"))?;
+    let sources = sources(Path::new("/etc"), RELEASE)?;
     let wanted = [WITH_DEPENDENCIES.join(" "), ALONE.join(" ")];
     let key = digest_of(&[FORMAT.as_bytes(), sources.as_bytes(), wanted[0].as_bytes(), wanted[1].as_bytes()]);
     let folder = cache.join("packages").join(short(&key));
     let manifest = folder.join(MANIFEST);
     if !manifest.exists() {
         let archives = folder.join("archives");
-        steps.run(&format!("download packages of Debian {RELEASE}"), || download(&folder, &archives, &sources))?;
+        steps.run(&format!("download packages of Debian {RELEASE}"), || {
+            download(&folder, &archives, &sources, WITH_DEPENDENCIES, ALONE)
+        })?;
         let all = steps.run("unpack packages", || unpack(&archives, &folder.join("trees")))?;
         check_pins(&all)?;
         write_whole(&manifest, &serde_json::to_vec_pretty(&all)?)?;
@@ -97,7 +99,8 @@ pub fn provide(steps: &mut Steps, cache: &Path) -> anyhow::Result<Packages> {
     Ok(packages)
 }
 
-fn download(folder: &Path, archives: &Path, sources: &str) -> anyhow::Result<()> {
+/// Downloads packages, some with all they depend on, by a private apt root in the folder.
+pub fn download(folder: &Path, archives: &Path, sources: &str, whole: &[&str], alone: &[&str]) -> anyhow::Result<()> {
     let root = folder.join("apt");
     for part in [
         "etc/apt/apt.conf.d",
@@ -135,11 +138,14 @@ fn download(folder: &Path, archives: &Path, sources: &str) -> anyhow::Result<()>
         call(&mut command)
     };
     apt(&["update"])?;
-    apt(&[&["install", "--yes", "--download-only"], WITH_DEPENDENCIES].concat())?;
-    apt(&[&["download"], ALONE].concat())
+    if !whole.is_empty() {
+        apt(&[&["install", "--yes", "--download-only"], whole].concat())?;
+    }
+    apt(&[&["download"], alone].concat())
 }
 
-fn unpack(archives: &Path, trees: &Path) -> anyhow::Result<Vec<Package>> {
+/// Unpacks every downloaded package into a folder of its name.
+pub fn unpack(archives: &Path, trees: &Path) -> anyhow::Result<Vec<Package>> {
     let mut files: Vec<PathBuf> = Vec::new();
     for entry in fs::read_dir(archives).context("could not list the downloaded packages")? {
         let path = entry?.path();
@@ -185,16 +191,16 @@ fn check_pins(all: &[Package]) -> anyhow::Result<()> {
 }
 
 /// Major and minor version of a Debian version such as `1:10.0.13+ds-0+deb13u1`.
-fn upstream(version: &str) -> Option<(u32, u32)> {
+pub fn upstream(version: &str) -> Option<(u32, u32)> {
     let version = version.split_once(':').map_or(version, |(_, rest)| rest);
     let mut numbers = version.split(|character: char| !character.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-/// The machine's own Debian sources, told to serve [`RELEASE`] instead, as deb822 text.
-fn sources(etc: &Path) -> anyhow::Result<String> {
-    let release = etc.join("os-release");
-    let text = fs::read_to_string(&release).with_context(|| format!("could not read {}", release.display()))?;
+/// The machine's own Debian sources, told to serve a release instead, as deb822 text.
+pub fn sources(etc: &Path, release: &str) -> anyhow::Result<String> {
+    let system = etc.join("os-release");
+    let text = fs::read_to_string(&system).with_context(|| format!("could not read {}", system.display()))?;
     let codename = text.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
     let codename = codename
         .map(|name| name.trim_matches('"'))
@@ -211,24 +217,24 @@ fn sources(etc: &Path) -> anyhow::Result<String> {
         let extension = file.extension().and_then(|extension| extension.to_str());
         let Ok(text) = fs::read_to_string(&file) else { continue };
         match extension {
-            Some("sources") => stanzas.extend(deb822(&text, codename)),
-            Some("list") => stanzas.extend(text.lines().filter_map(|line| one_line(line, codename))),
+            Some("sources") => stanzas.extend(deb822(&text, codename, release)),
+            Some("list") => stanzas.extend(text.lines().filter_map(|line| one_line(line, codename, release))),
             _ => {}
         }
     }
     if stanzas.is_empty() {
         bail!(
-            "{} holds no Debian source of {codename} with the component main, so no mirror of {RELEASE} can be derived from it",
+            "{} holds no Debian source of {codename} with the component main, so no mirror of {release} can be derived from it",
             apt.display()
         );
     }
     Ok(stanzas.join("\n"))
 }
 
-/// The suite of [`RELEASE`] that stands for a suite of the machine's release; None for suites of third parties.
-fn renamed(suite: &str, codename: &str) -> Option<String> {
+/// The suite of a release that stands for a suite of the machine's release; None for suites of third parties.
+fn renamed(suite: &str, codename: &str, release: &str) -> Option<String> {
     let suffix = suite.strip_prefix(codename)?;
-    ["", "-updates", "-security"].contains(&suffix).then(|| format!("{RELEASE}{suffix}"))
+    ["", "-updates", "-security"].contains(&suffix).then(|| format!("{release}{suffix}"))
 }
 
 fn stanza(uris: &str, suites: &[String], signed_by: Option<&str>) -> String {
@@ -240,7 +246,7 @@ fn stanza(uris: &str, suites: &[String], signed_by: Option<&str>) -> String {
 }
 
 /// Derives stanzas from the text of a `.sources` file.
-fn deb822(text: &str, codename: &str) -> Vec<String> {
+fn deb822(text: &str, codename: &str, release: &str) -> Vec<String> {
     let mut stanzas = Vec::new();
     for block in text.split("\n\n") {
         let mut fields: Vec<(String, String)> = Vec::new();
@@ -258,7 +264,7 @@ fn deb822(text: &str, codename: &str) -> Vec<String> {
         let field = |name: &str| fields.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str());
         let words = |name: &str| field(name).unwrap_or_default().split_whitespace();
         let disabled = field("enabled").is_some_and(|value| ["no", "false", "0"].contains(&value.to_ascii_lowercase().as_str()));
-        let suites: Vec<String> = words("suites").filter_map(|suite| renamed(suite, codename)).collect();
+        let suites: Vec<String> = words("suites").filter_map(|suite| renamed(suite, codename, release)).collect();
         let usable = !disabled && words("types").any(|word| word == "deb") && words("components").any(|word| word == "main");
         if usable && !suites.is_empty() {
             let uris: Vec<&str> = words("uris").collect();
@@ -269,7 +275,7 @@ fn deb822(text: &str, codename: &str) -> Vec<String> {
 }
 
 /// Derives a stanza from one line of a `.list` file.
-fn one_line(line: &str, codename: &str) -> Option<String> {
+fn one_line(line: &str, codename: &str, release: &str) -> Option<String> {
     let rest = line.split('#').next()?.trim().strip_prefix("deb")?;
     if !rest.starts_with([' ', '\t', '[']) {
         return None; // deb-src
@@ -280,7 +286,7 @@ fn one_line(line: &str, codename: &str) -> Option<String> {
     };
     let mut words = rest.split_whitespace();
     let uri = words.next()?;
-    let suite = renamed(words.next()?, codename)?;
+    let suite = renamed(words.next()?, codename, release)?;
     if !words.any(|word| word == "main") {
         return None;
     }
@@ -299,7 +305,7 @@ mod tests {
                     Types: deb\nURIs: http://mirror.example/other\nSuites: bookworm\nComponents: main\nEnabled: no\n\n\
                     Types: deb\nURIs: http://third.example/\nSuites: nodistro\nComponents: main\n";
         assert_eq!(
-            deb822(text, "bookworm"),
+            deb822(text, "bookworm", "trixie"),
             ["Types: deb\nURIs: http://mirror.example/debian\nSuites: trixie trixie-updates\nComponents: main\n\
               Signed-By: /usr/share/keyrings/key.gpg\n"]
         );
@@ -309,14 +315,14 @@ mod tests {
     fn a_key_within_the_source_is_kept_line_by_line() {
         let text =
             "Types: deb\nURIs: http://mirror.example/\nSuites: bookworm\nComponents: main\nSigned-By:\n -----BEGIN\n .\n abc\n";
-        assert!(deb822(text, "bookworm")[0].ends_with("Signed-By: \n -----BEGIN\n .\n abc\n"));
+        assert!(deb822(text, "bookworm", "trixie")[0].ends_with("Signed-By: \n -----BEGIN\n .\n abc\n"));
     }
 
     #[test]
     fn one_line_sources_are_understood_too() {
         let line = "deb [arch=amd64 signed-by=/k.gpg] http://mirror.example/debian bookworm-security main # text";
         assert_eq!(
-            one_line(line, "bookworm").as_deref(),
+            one_line(line, "bookworm", "trixie").as_deref(),
             Some(
                 "Types: deb\nURIs: http://mirror.example/debian\nSuites: trixie-security\nComponents: main\nSigned-By: /k.gpg\n"
             )
@@ -329,7 +335,7 @@ mod tests {
             "deb",
             "",
         ] {
-            assert_eq!(one_line(other, "bookworm"), None, "{other}");
+            assert_eq!(one_line(other, "bookworm", "trixie"), None, "{other}");
         }
     }
 

@@ -46,6 +46,8 @@ type plan struct {
 	Program string // this program, for the node's own commands
 	// Whether nodes, pods and Services have addresses of IPv6 too.
 	DualStack bool
+	// Whether containerd is of series 1, whose configuration has another form.
+	OldContainerd bool
 }
 
 func readJSON[T any](path string) (value T, err error) {
@@ -114,6 +116,13 @@ func (c cluster) up(dualStack bool) error {
 	}
 	p := plan{Tools: map[string]string{}, DualStack: dualStack}
 	for _, name := range []string{"pause", "runc", "cni", "containerd", "node"} {
+		if given := os.Getenv("FREEHOLD_CONTAINERD"); given != "" && name == "containerd" {
+			if p.OldContainerd, err = isOldContainerd(given); err != nil {
+				return err
+			}
+			p.Tools[name] = given
+			continue
+		}
 		t, err := toolNamed(name)
 		if err != nil {
 			return err
@@ -129,6 +138,16 @@ func (c cluster) up(dualStack bool) error {
 		return err
 	}
 	return nil
+}
+
+// isOldContainerd asks the containerd in a folder whether it is of series 1: "containerd github.com/containerd/containerd 1.7.24~ds1 ...".
+func isOldContainerd(folder string) (bool, error) {
+	said, err := exec.Command(filepath.Join(folder, "containerd"), "--version").Output()
+	words := strings.Fields(string(said))
+	if err != nil || len(words) < 3 {
+		return false, fmt.Errorf("FREEHOLD_CONTAINERD=%s holds no containerd that says its version (%q, %v)", folder, said, err)
+	}
+	return strings.HasPrefix(strings.TrimPrefix(words[2], "v"), "1."), nil
 }
 
 func (c cluster) start(p plan) error {

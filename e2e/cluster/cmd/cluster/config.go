@@ -31,8 +31,31 @@ imports = ['/etc/containerd/conf.d/*.toml']
     conf_dir = '/etc/cni/net.d'
 `
 
+// The same for containerd 1.6 and 1.7. Without imports: these replace a plugin's whole table by the imported one.
+const oldContainerdConfig = `version = 2
+root = '/var/lib/containerd'
+state = '/run/containerd'
+
+[plugins.'io.containerd.grpc.v1.cri']
+  sandbox_image = '` + pauseImage + `'
+  restrict_oom_score_adj = true
+  disable_apparmor = true
+  [plugins.'io.containerd.grpc.v1.cri'.containerd]
+    snapshotter = 'overlayfs'
+    default_runtime_name = 'runc'
+    [plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.runc]
+      runtime_type = 'io.containerd.runc.v2'
+      [plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.runc.options]
+        BinaryName = '/usr/local/bin/runc'
+        SystemdCgroup = false
+  [plugins.'io.containerd.grpc.v1.cri'.cni]
+    bin_dir = '/opt/cni/bin'
+    conf_dir = '/etc/cni/net.d'
+`
+
+// The MTU is not the card's default, so that a pod which guesses it is found out.
 var cniConfig = `{"cniVersion":"1.0.0","name":"podnet","plugins":[
- {"type":"bridge","bridge":"cni0","isGateway":true,"ipMasq":false,"hairpinMode":true,
+ {"type":"bridge","bridge":"cni0","isGateway":true,"ipMasq":false,"hairpinMode":true,"mtu":1400,
   "ipam":{"type":"host-local","ranges":[[{"subnet":"10.244.0.0/24"}]],"routes":[{"dst":"0.0.0.0/0"}]}},
  {"type":"portmap","backend":"nftables","capabilities":{"portMappings":true}}]}
 `
@@ -40,6 +63,7 @@ var cniConfig = `{"cniVersion":"1.0.0","name":"podnet","plugins":[
 // The kubelet fails to start no pod for want of files, but logs an error if it cannot have as many as configured.
 const wantedOpenFiles = 1000000
 
+// Logs are rotated at a size that a test can write, and as soon as the kubelet may look.
 func kubeletConfig() string {
 	files := uint64(wantedOpenFiles)
 	var limit syscall.Rlimit
@@ -65,6 +89,8 @@ volumePluginDir: /var/lib/kubelet/volume-plugins
 resolvConf: /etc/resolv.conf
 evictionHard: {memory.available: 100Mi, nodefs.available: 1%%, imagefs.available: 1%%}
 imageGCHighThresholdPercent: 100
+containerLogMaxSize: 1Mi
+containerLogMonitorInterval: 3s
 `, nodeAddress, files)
 }
 

@@ -28,6 +28,7 @@ const usage = `cluster: a one-node Kubernetes 1.37 in its own namespaces, for te
   cluster dns FILE                                          write its image, and print the manifests that run it
   cluster path TOOL                                         print the file or folder where a built tool lies (helm, kubectl, ctr, ...)
   cluster up NAME [--dual-stack]                            start (or start again with its kept state) and wait until it is usable; with IPv6 too
+                                                            FREEHOLD_CONTAINERD=FOLDER takes containerd, ctr and the shim of runc from there
   cluster down NAME [--purge]                               stop; --purge also deletes its state and logs
   cluster status                                            one line a cluster
   cluster kubeconfig NAME [--user U] [--group G]...         a kubeconfig for this host; without --user: cluster administrator

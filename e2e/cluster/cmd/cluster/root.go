@@ -104,7 +104,7 @@ func (c cluster) makeRoot(p plan) error {
 	if err := bindReadOnly(p.Tools["cni"], in("opt/cni/bin")); err != nil {
 		return err
 	}
-	if err := c.fillEtc(in("etc")); err != nil {
+	if err := c.fillEtc(in("etc"), p); err != nil {
 		return err
 	}
 	if err := installPrograms(p, in("usr/local")); err != nil {
@@ -130,7 +130,7 @@ func likeHost(name, root string) error {
 	return bindReadOnly(host, filepath.Join(root, name))
 }
 
-func (c cluster) fillEtc(etc string) error {
+func (c cluster) fillEtc(etc string, p plan) error {
 	for _, name := range []string{"passwd", "group", "nsswitch.conf", "ld.so.cache", "ld.so.conf", "protocols", "services", "localtime"} {
 		if text, err := os.ReadFile("/etc/" + name); err == nil {
 			if err := os.WriteFile(filepath.Join(etc, name), text, 0o644); err != nil {
@@ -145,10 +145,14 @@ func (c cluster) fillEtc(etc string) error {
 			}
 		}
 	}
+	config := containerdConfig
+	if p.OldContainerd {
+		config = oldContainerdConfig
+	}
 	files := map[string]string{
 		"hostname": nodeName + "\n", "hosts": "127.0.0.1 localhost\n" + nodeAddress + " " + nodeName + "\n", "resolv.conf": "nameserver 10.96.0.10\n",
 		"os-release": "ID=freehold-test\nPRETTY_NAME=\"Freehold test node\"\n", "machine-id": fmt.Sprintf("%032x\n", len(c.name)+1),
-		"kubernetes/kubelet.yaml": kubeletConfig(), "containerd/config.toml": containerdConfig, "cni/net.d/10-bridge.conflist": cniConfig,
+		"kubernetes/kubelet.yaml": kubeletConfig(), "containerd/config.toml": config, "cni/net.d/10-bridge.conflist": cniConfig,
 	}
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(etc, name), []byte(text), 0o644); err != nil {
