@@ -8,6 +8,9 @@ bundle=/opt/freehold/versions/test
 say() { printf '%s: %4d s %s\n' "$me" $((SECONDS - began)) "$1"; }
 cleanup() { "$cluster" down "$name" --purge >/dev/null 2>&1 || true; rm -rf "$work"; }
 trap cleanup EXIT
+# No gate ends without a word: what failed where nothing else says so.
+set -E
+trap 'echo "$me: line $LINENO of ${BASH_SOURCE[0]}: $BASH_COMMAND" >&2' ERR
 admin() { "$kubectl" --kubeconfig "$work/admin" --request-timeout=30s "$@"; }
 node() { "$cluster" exec "$name" -- "$@"; }
 fail() {
@@ -15,6 +18,7 @@ fail() {
   admin get pods -o wide >&2 || true
   admin get events --sort-by=.lastTimestamp 2>/dev/null | grep -v Normal | tail -n 8 | cut -c1-600 >&2 || true
   "$cluster" logs "$name" containerd 2>/dev/null | grep freehold | tail -n 12 | cut -c1-800 >&2 || true
+  echo "$me: failed after $((SECONDS - began)) s: $1" >&2 # again, for who sees only the end
   exit 1
 }
 # What is expected, and a command that must print it (or, with *, contain it) within the time: conditions, not sleeps.
@@ -59,6 +63,24 @@ load_image() { # image folder…
   rm "$work/image.tar"
 }
 
+# Tells containerd of a handler whose file is there, as the installer does it; the caller restarts it.
+register() { # handler
+  local plugin=io.containerd.cri.v1.runtime file=/etc/containerd/conf.d/90-$1.toml head='version = 3' kind=io.containerd.freehold.v2
+  if [[ $(node containerd --version) == *' 1.'* ]]; then
+    plugin=io.containerd.grpc.v1.cri file=/etc/containerd/config.toml head='' kind=$bundle/bin/containerd-shim-freehold-v2
+  fi
+  node sh -c "cat >>$file" <<TOML
+$head
+[plugins.'$plugin'.containerd.runtimes.$1]
+  runtime_type = "$kind"
+  runtime_path = "$bundle/bin/containerd-shim-freehold-v2"
+  pod_annotations = []
+  privileged_without_host_devices = true
+  [plugins.'$plugin'.containerd.runtimes.$1.options]
+    ConfigPath = "/opt/freehold/handlers/$1.toml"
+TOML
+}
+
 machines_up() {
   [ "$(id -u)" = 0 ] || { echo "$me: needs root (namespaces, mounts, cgroups); run this with sudo" >&2; exit 1; }
   if [ -z "${FREEHOLD_BUNDLE:-}" ]; then
@@ -71,10 +93,12 @@ machines_up() {
   "$cluster" kubeconfig "$name" >"$work/admin"
   say "a cluster is up"
 
-  # Bundle, template of the writable disk, the handler's file, containerd's drop-in.
+  # Bundle, templates of writable disks (as the installer makes them), the handler's file, containerd's configuration.
   node mkdir -p "$bundle" /opt/freehold/handlers /etc/containerd/conf.d
   tar -C "$FREEHOLD_BUNDLE" -ch . | node tar -C "$bundle" -x
-  node sh -c "truncate -s 8G $bundle/guest/scratch.ext4 && $bundle/qemu/lib/ld-linux-x86-64.so.2 --library-path $bundle/qemu/lib $bundle/e2fs/bin/mke2fs -q -F -t ext4 -O ^has_journal -m 0 -E lazy_itable_init=1,nodiscard -L scratch $bundle/guest/scratch.ext4"
+  node sh -c "cd $bundle/guest && truncate -s 8G scratch.ext4 volume.ext4 && make='../qemu/lib/ld-linux-x86-64.so.2 --library-path ../qemu/lib ../e2fs/bin/mke2fs -q -F -t ext4 -m 0' &&
+    \$make -O ^has_journal,^resize_inode -E lazy_itable_init=1,nodiscard scratch.ext4 &&
+    \$make -O has_journal,^resize_inode -J size=4 -E lazy_itable_init=1,lazy_journal_init=1,nodiscard volume.ext4"
   node sh -c 'cat >/opt/freehold/handlers/freehold-microvm.toml' <<TOML
 version = 1
 bundle = "$bundle"
@@ -84,16 +108,7 @@ layer_cache = "/var/lib/freehold/layers"
 layer_cache_max_bytes = 1073741824
 templates = "/var/lib/freehold/templates"
 TOML
-  node sh -c 'cat >/etc/containerd/conf.d/90-freehold.toml' <<TOML
-version = 3
-[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.freehold-microvm]
-  runtime_type = "io.containerd.freehold.v2"
-  runtime_path = "$bundle/bin/containerd-shim-freehold-v2"
-  pod_annotations = []
-  privileged_without_host_devices = true
-  [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.freehold-microvm.options]
-    ConfigPath = "/opt/freehold/handlers/freehold-microvm.toml"
-TOML
+  register freehold-microvm
   node restart-containerd
   left >"$work/before"
   admin apply -f - >/dev/null <<'YAML'

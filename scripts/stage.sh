@@ -36,11 +36,11 @@ stage_up() {
   "$cluster" load "$name" "$images"/{operator,webhook,runtime-installer,network-enforcer,dns}.tar >/dev/null
 }
 
-# The chart as on a cluster of one's own, but for what this machine is: no systemd, images loaded by hand, and no KVM that can be relied on.
+# The chart (or the one that $chart names) as on a cluster of one's own, but for what this machine is: no systemd, images loaded by hand, and no KVM that can be relied on.
 stage_install() { # further helm arguments…
   local tag
   tag=$(sed -n 's/.*"operator": *"[^"]*:\([^":]*\)".*/\1/p' "$images/images.json")
-  "$helm" --kubeconfig "$work/admin.kubeconfig" install freehold charts/freehold --namespace default \
+  "$helm" --kubeconfig "$work/admin.kubeconfig" install freehold "${chart:-charts/freehold}" --namespace default \
     --set image.tag="$tag" --set image.pullPolicy=Never --set installer.restartCommand=restart-containerd \
     --set runtime.emulation=Allow "$@" >"$work/helm.log" 2>&1 ||
     { echo "the chart could not be installed:" >&2; tail -n 20 "$work/helm.log" >&2; return 1; }

@@ -8,6 +8,7 @@ in_cgroup() { # pod, words of a command line: pids of the node
     "$(admin get pod "$1" -o 'jsonpath={.metadata.uid}')" "$2"
 }
 events() { admin get events --field-selector "involvedObject.name=$1" -o 'jsonpath={.items[*].message}'; }
+in_log() { "$cluster" logs "$name" containerd | grep "$1" | tail -n1; }
 ended_by() { status "$1" main lastState.terminated.message; }
 # Nobody is left with the kubelet's own words for a call that did not come back.
 blunt() { admin get events -o 'jsonpath={range .items[*]}{.involvedObject.name}: {.message}{"\n"}{end}' | grep -iE '(DeadlineExceeded|context deadline exceeded)' | grep -v 'probe failed'; }
@@ -51,6 +52,7 @@ slow_image() {
 trouble() {
   local pid converter boots
   trouble_of_a_crowd
+  trouble_of_layers
   slow_image
   admin apply -f - >/dev/null <<'YAML'
 apiVersion: node.k8s.io/v1
@@ -115,6 +117,17 @@ trouble_of_a_crowd() {
   say "a crowd that boots holds up its own namespace alone"
 }
 
+# A file system that has no room for a layer lies over where layers are kept.
+trouble_of_layers() {
+  node mount -t tmpfs -o size=64k full /var/lib/freehold/layers
+  troubled no-room "$(main '    command: [sleep, "1000"]')"
+  expect "a disk that is full when a layer is made is told" 60 '*image layer*No space left*disk is full; free space*' events no-room
+  node umount -l /var/lib/freehold/layers # a try may be at it
+  expect "a pod whose layers have room again" 90 '*true*' status no-room main ready
+  admin delete pod no-room --wait --timeout=60s >/dev/null
+  say "a disk that is full when a layer is made is told"
+}
+
 trouble_of_disk() {
   local folder
   folder=/var/lib/kubelet/pods/$(admin get pod full -o 'jsonpath={.metadata.uid}')/volumes/kubernetes.io~empty-dir
@@ -145,8 +158,12 @@ trouble_of_memory() {
 
 trouble_of_machines() {
   expect "a pod to panic" 90 '*true*' status panics main ready
+  admin exec panics -- sh -c 'mknod /kmsg c 1 11 && echo "<3>an error of the kernel" >/kmsg'
+  said=$(shim inspect "$(sandbox_of panics)" console)
+  [[ $said == *"an error of the kernel"* ]] || fail "the console of a guest does not show what its kernel says: $said"
   admin exec panics -- sh -c 'echo 2 >/proc/sys/vm/panic_on_oom; dd if=/dev/zero of=/dev/null bs=64M count=1' >/dev/null 2>&1 || true
   expect "a panic of the guest's kernel is told" 30 "*guest's kernel panicked*Kernel panic*" ended_by panics
+  expect "a panic in containerd's log" 10 '*Kernel panic*' in_log 'panic=.*Kernel panic'
   expect "a pod to hang" 90 '*true*' status hangs main ready
   pid=$(in_cgroup hangs 'qemu-system-x86_6[4]')
   node kill -STOP "$pid"

@@ -570,6 +570,9 @@ pub struct Resources {
     /// pids.max.
     #[prost(int64, tag = "5")]
     pub pids: i64,
+    /// memory.oom.group: want of memory ends the whole container, not one process.
+    #[prost(bool, tag = "6")]
+    pub oom_group: bool,
 }
 
 /// A process to start.

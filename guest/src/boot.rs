@@ -12,6 +12,11 @@ const NO: u64 = libc::MS_NOSUID | libc::MS_NOEXEC | libc::MS_NODEV;
 /// Open files of the agent and, inherited, of containers without an own limit: fs.nr_open's default.
 const OPEN_FILES: u64 = 1_048_576;
 const RLIMIT_NOFILE: u32 = 7;
+/// Processes and threads of the machine, and of a user: kernel.pid_max's default, which no machine gets past. The kernel reckons
+/// these, and how many files may be open, from the memory it boots with, which grows later: it allows a user 421.
+const PROCESSES: u64 = 32_768;
+const RLIMIT_NPROC: u32 = 6;
+const RLIMIT_SIGPENDING: u32 = 11;
 
 /// Mounts everything the agent needs. Afterwards `/` is a tmpfs.
 pub fn prepare() -> Result<()> {
@@ -37,7 +42,12 @@ pub fn prepare() -> Result<()> {
     for dir in ["/run/containers", "/run/volumes", "/run/shm"] {
         fs::create_dir_all(dir).step(format!("make {dir}"))?;
     }
-    sys::set_limit(RLIMIT_NOFILE, OPEN_FILES, OPEN_FILES).step("raise the limit of open files")?;
+    for (limit, most) in [(RLIMIT_NOFILE, OPEN_FILES), (RLIMIT_NPROC, PROCESSES), (RLIMIT_SIGPENDING, PROCESSES)] {
+        sys::set_limit(limit, most, most).step(format!("raise resource limit {limit}"))?;
+    }
+    for (path, most) in [("/proc/sys/kernel/threads-max", PROCESSES), ("/proc/sys/fs/file-max", OPEN_FILES)] {
+        fs::write(path, most.to_string()).step(format!("raise {path}"))?;
+    }
     harden()
 }
 

@@ -45,6 +45,7 @@ pub fn files(resources: &Resources) -> Vec<(&'static str, String)> {
     let quota = or_max(u64::try_from(resources.cpu_quota).unwrap_or(0));
     let mut files = vec![
         ("memory.max", or_max(resources.memory)),
+        ("memory.oom.group", u8::from(resources.oom_group).to_string()),
         ("cpu.max", format!("{quota} {period}")),
         ("pids.max", or_max(u64::try_from(resources.pids).unwrap_or(0))),
     ];
@@ -59,7 +60,6 @@ impl Cgroup {
     pub fn create(container: &str, resources: &Resources) -> Result<Cgroup> {
         let path = Path::new(PODS).join(container);
         fs::create_dir(&path).step(format!("make the cgroup of container {container}"))?;
-        // The pod has no swap: with one process killed for memory the whole container is to go only if it asks for it.
         let cgroup = Cgroup { path, oom_kills: 0 };
         cgroup.update(resources).inspect_err(|_| cgroup.remove())?;
         Ok(cgroup)
@@ -163,11 +163,11 @@ mod tests {
 
     #[test]
     fn limits_as_files() {
-        let some = Resources { memory: 1 << 20, cpu_quota: 50_000, cpu_period: 0, cpu_shares: 1024, pids: 10 };
+        let some = Resources { memory: 1 << 20, cpu_quota: 50_000, cpu_period: 0, cpu_shares: 1024, pids: 10, oom_group: true };
         let none = Resources { cpu_quota: -1, pids: -1, ..Resources::default() };
         let text = |r: &Resources| files(r).into_iter().map(|(f, c)| format!("{f}={c}")).collect::<Vec<_>>().join(" ");
-        assert_eq!(text(&some), "memory.max=1048576 cpu.max=50000 100000 pids.max=10 cpu.weight=39");
-        assert_eq!(text(&none), "memory.max=max cpu.max=max 100000 pids.max=max");
+        assert_eq!(text(&some), "memory.max=1048576 memory.oom.group=1 cpu.max=50000 100000 pids.max=10 cpu.weight=39");
+        assert_eq!(text(&none), "memory.max=max memory.oom.group=0 cpu.max=max 100000 pids.max=max");
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use crate::fail::{Failure, Result, Step};
 use crate::mounts;
 use crate::sys;
-use freehold_guest_api::message::{CreateContainer, StartProcess};
+use freehold_guest_api::message::{CreateContainer, Rlimit, StartProcess};
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -80,9 +80,7 @@ fn become_process(plan: &mut Plan<'_>) -> Result<std::convert::Infallible> {
         }
     }
     set_stdio(plan)?;
-    for limit in &start.rlimits {
-        sys::set_limit(limit.resource, limit.soft, limit.hard).step(format!("set resource limit {}", limit.resource))?;
-    }
+    set_limits(&start.rlimits)?;
     if start.cwd.is_empty() || !Path::new(&start.cwd).is_dir() {
         fs::create_dir_all(cwd(start)).step(format!("make the working directory {:?}", start.cwd))?;
     }
@@ -93,6 +91,13 @@ fn become_process(plan: &mut Plan<'_>) -> Result<std::convert::Infallible> {
     let env = strings(&env, "environment")?;
     drop_privileges(start)?;
     Err(execute(start, &places, &program, &env))
+}
+
+fn set_limits(limits: &[Rlimit]) -> Result<()> {
+    let set = |limit: &Rlimit| {
+        sys::set_limit(limit.resource, limit.soft, limit.hard).step(format!("set resource limit {}", limit.resource))
+    };
+    limits.iter().try_for_each(set)
 }
 
 fn cwd(start: &StartProcess) -> &str {
@@ -241,6 +246,31 @@ fn execute(start: &StartProcess, places: &[String], args: &[CString], env: &[CSt
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::process::CommandExt;
+    use std::process::Command;
+
+    #[test]
+    fn a_process_has_the_limits_that_its_spec_names() {
+        let limits = [
+            Rlimit { resource: 7, soft: 123, hard: 456 },
+            Rlimit { resource: 0, soft: 1000, hard: u64::MAX },
+            Rlimit { resource: 3, soft: 8 << 20, hard: 16 << 20 },
+        ];
+        let mut command = Command::new("cat");
+        command.arg("/proc/self/limits");
+        // SAFETY: between fork and exec there is prlimit(2) and malloc, which glibc and musl keep usable in the child.
+        unsafe { command.pre_exec(move || set_limits(&limits).map_err(|f| std::io::Error::from_raw_os_error(f.errno))) };
+        let text = String::from_utf8(command.output().unwrap().stdout).unwrap();
+        for (name, expect) in
+            [("Max open files", "123 456"), ("Max cpu time", "1000 unlimited"), ("Max stack size", "8388608 16777216")]
+        {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            let found: Vec<_> = line.split_whitespace().take(2).collect();
+            assert_eq!(found.join(" "), expect, "{name}");
+        }
+        // A soft limit above the hard one is the kernel's to refuse.
+        assert!(set_limits(&[Rlimit { resource: 7, soft: 2, hard: 1 }]).is_err());
+    }
 
     #[test]
     fn programs_are_looked_up_in_path() {

@@ -18,6 +18,7 @@ const IFLA_MTU: u16 = 4;
 const IFF_UP: u32 = 1;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
+const IFA_BROADCAST: u16 = 4;
 const IFA_F_NODAD: u8 = 2;
 const NDA_DST: u16 = 1;
 const NDA_LLADDR: u16 = 2;
@@ -92,6 +93,10 @@ impl Message {
         let mut message = Message::new(RTM_NEWADDR, CREATE_REPLACE, &body);
         message.ip(IFA_LOCAL, address);
         message.ip(IFA_ADDRESS, address);
+        // As CNI's plugins give it: a network of one or two addresses has none.
+        if let (IpAddr::V4(v4), 1..31) = (address, prefix) {
+            message.ip(IFA_BROADCAST, IpAddr::V4((v4.to_bits() | (u32::MAX >> prefix)).into()));
+        }
         message
     }
     /// RTM_NEWNEIGH: struct ndmsg.
@@ -151,5 +156,13 @@ mod tests {
         message.attribute(3, b"abcde");
         assert_eq!(message.bytes.len(), HEADER + 12 + 12);
         assert_eq!(&message.bytes[HEADER + 12..HEADER + 16], [9, 0, 3, 0]);
+    }
+
+    #[test]
+    fn an_address_has_its_networks_broadcast_address() {
+        let end = |address: &str, prefix| Message::address(1, address.parse().unwrap(), prefix).bytes.split_off(HEADER + 8);
+        assert!(end("10.244.0.7", 24).ends_with(&[8, 0, 4, 0, 10, 244, 0, 255]));
+        assert!(end("10.244.5.7", 20).ends_with(&[8, 0, 4, 0, 10, 244, 15, 255]));
+        assert_eq!((end("10.244.0.7", 32).len(), end("fd00::7", 64).len()), (16, 40));
     }
 }

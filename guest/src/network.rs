@@ -57,8 +57,15 @@ fn set_interface(socket: &mut Socket, interface: &Interface) -> Result<()> {
     };
     let found = wait_for(APPEAR, find)
         .ok_or_else(|| Failure::with(libc::ENODEV, format!("no card with address {mac} appeared in {APPEAR:?}")))?;
-    let index = index(&found)?;
+    let (index, holder) = (index(&found)?, index(name));
     if found != *name {
+        // The kernel names cards in the order in which they come: another one may have the name, and gets its own in its turn.
+        if let Ok(holder) = holder {
+            let aside = format!("card{holder}");
+            socket
+                .send(&Message::link(Link { index: holder, up: false, mtu: 0, name: Some(&aside) }))
+                .step("make room for its name")?;
+        }
         // A card can't be renamed while it is up.
         socket.send(&Message::link(Link { index, up: false, mtu: 0, name: Some(name) })).step("rename")?;
     }

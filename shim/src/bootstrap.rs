@@ -3,7 +3,7 @@
 //! One server a pod: `start` for a container finds the sandbox's by a socket whose name is made of the sandbox's id. The
 //! server is this program again, in a session of its own, with the listening socket as descriptor 3; so whoever connects
 //! after `start` has returned waits in the socket's queue. Its messages go to the bundle's `log` fifo, which containerd
-//! reads. The address is printed plain: every containerd from 1.6 on takes that as ttrpc with version 2 of the task API.
+//! reads. The address is printed plain: see [`answer`].
 
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -152,15 +152,22 @@ fn start(flags: &Flags) -> anyhow::Result<()> {
     })
 }
 
+/// A plain address, which every containerd from 1.6 on and CRI-O take as ttrpc with version 2 of the task API. Version 3 has the same
+/// methods, and containerd 2 takes it for more: that the shim has the sandbox API, streams without fifos, and cleans up after each container
+/// without a `delete`. CRI-O refuses it. All that it would save is this program's `start` for each container but the sandbox.
+fn answer(socket: &Path) -> String {
+    format!("unix://{}", socket.display())
+}
+
 fn tell(bundle: &Path, socket: &Path) -> anyhow::Result<()> {
-    let address = format!("unix://{}", socket.display());
+    let address = answer(socket);
     std::fs::write(bundle.join("address"), &address).context("can't note the address in the bundle")?;
     std::io::stdout().write_all(address.as_bytes()).context("containerd does not take the address")
 }
 
 fn launch(flags: &Flags, folder: &Path, socket: &Path, bundle: &Path) -> anyhow::Result<Server> {
     let note = server::note(&flags.namespace, &flags.id);
-    std::fs::create_dir_all(server::FOLDER).with_context(|| format!("can't make {}", server::FOLDER))?;
+    server::open(Path::new(server::FOLDER)).with_context(|| format!("can't make {}", server::FOLDER))?;
     server::sweep(Path::new(server::FOLDER));
     let noted = |pid| -> anyhow::Result<Server> {
         let server = Server::of(pid, socket).context("the shim's server ended at once")?;
@@ -268,6 +275,7 @@ fn delete(flags: &Flags) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use containerd_shim_protos::bootstrap_api::BootstrapResult;
 
     fn read(args: &[&str]) -> anyhow::Result<Flags> {
         flags(args.iter().map(|arg| (*arg).to_owned()))
@@ -310,6 +318,15 @@ mod tests {
         assert_eq!(sandbox, socket_path(folder, &flags("c", "k8s.io"), "s"));
         assert_ne!(sandbox, socket_path(folder, &flags("s", "other"), "s"));
         assert!(sandbox.as_os_str().len() < 107);
+    }
+
+    /// containerd 2.3 tries the answer as a message first, then as JSON, and takes what is neither as an address of version 2.
+    #[test]
+    fn whoever_asks_is_answered_with_version_2() {
+        let answer = answer(&socket_path(Path::new(SOCKETS), &Flags::default(), "s"));
+        assert!(answer.starts_with("unix:///run/containerd/s/"));
+        assert!(BootstrapResult::parse_from_bytes(answer.as_bytes()).is_err());
+        assert!(serde_json::from_str::<serde_json::Value>(&answer).is_err());
     }
 
     #[test]

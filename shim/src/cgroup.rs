@@ -7,6 +7,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::mountinfo;
+
 /// Controllers of version 1 that are joined; cpuset is not: a new one there has no processors until it is told.
 const CONTROLLERS: [&str; 5] = ["memory", "pids", "blkio", "cpu", "cpuacct"];
 
@@ -26,19 +28,16 @@ pub fn places(cgroups_path: &str, mountinfo: &str) -> Vec<Place> {
         return Vec::new();
     }
     let (mut first, mut second) = (Vec::new(), Vec::new());
-    for line in mountinfo.lines() {
-        let Some((before, after)) = line.split_once(" - ") else { continue };
-        let Some(point) = before.split_whitespace().nth(4) else { continue };
-        let after: Vec<&str> = after.split_whitespace().collect();
-        let folder = Path::new(point).join(&below);
-        match after.as_slice() {
-            ["cgroup", _, options] => {
-                let has = |name: &&str| options.split(',').any(|option| option == *name);
+    for mount in mountinfo::read(mountinfo) {
+        let folder = Path::new(&mount.point).join(&below);
+        match mount.kind {
+            "cgroup" => {
+                let has = |name: &&str| mount.options().any(|option| option == *name);
                 if let Some(name) = CONTROLLERS.iter().find(|name| has(name)) {
                     first.push(Place { folder, late: name.starts_with("cpu") });
                 }
             }
-            ["cgroup2", ..] => second.push(Place { folder, late: false }),
+            "cgroup2" => second.push(Place { folder, late: false }),
             _ => {}
         }
     }

@@ -181,9 +181,13 @@ impl Bundle {
     pub fn initrd(&self) -> String {
         self.join("guest/initrd.lz4")
     }
-    /// Template of a writable disk.
+    /// Template of a disk for what a container changes.
     pub fn scratch(&self) -> PathBuf {
         self.0.join("guest/scratch.ext4")
+    }
+    /// Template of an emptyDir's disk, which outlives its machine and has a journal.
+    pub fn volume(&self) -> PathBuf {
+        self.0.join("guest/volume.ext4")
     }
 }
 

@@ -12,6 +12,7 @@ mod confine;
 mod files;
 mod inspect;
 mod machine;
+mod mountinfo;
 mod network;
 mod record;
 mod rootfs;

@@ -29,8 +29,6 @@ pub struct Record {
     pub uid: u32,
     /// Its cgroups, made by the shim.
     pub cgroups: Vec<PathBuf>,
-    /// The task service's socket.
-    pub socket: PathBuf,
     /// Where a layer may have been under conversion.
     pub layers: PathBuf,
 }
@@ -55,7 +53,6 @@ impl Record {
         remove_cgroups(&self.cgroups);
         crate::rootfs::layers::sweep(&self.layers);
         uid::tidy(Path::new(uid::FOLDER), self.uid);
-        remove_sockets(&self.socket);
     }
 }
 
@@ -72,12 +69,6 @@ pub fn write(path: &Path, note: &impl Serialize) -> std::io::Result<()> {
 /// Reads a note; `None` if there is none.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
     serde_json::from_slice(&std::fs::read(path).ok()?).ok()
-}
-
-/// Removes a server's sockets: of tasks, and of who inspects.
-pub fn remove_sockets(socket: &Path) {
-    let _ = std::fs::remove_file(socket);
-    let _ = std::fs::remove_file(crate::inspect::socket(socket));
 }
 
 /// Kills a process if it still is the same one and does not end by itself within the grace, and waits for its end.
@@ -137,14 +128,7 @@ mod tests {
     fn only_the_same_process_is_killed_and_twice_is_no_error() {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let pid = child.id();
-        let record = |started| Record {
-            pid,
-            started,
-            uid: 0,
-            cgroups: Vec::new(),
-            socket: "/nonexistent/s".into(),
-            layers: "/nonexistent".into(),
-        };
+        let record = |started| Record { pid, started, uid: 0, cgroups: Vec::new(), layers: "/nonexistent".into() };
         let now = started(pid).unwrap();
         record(now + 1).clean();
         assert!(child.try_wait().unwrap().is_none());

@@ -5,6 +5,7 @@
 //! start of a shim fails, containerd removes the bundle and runs no `delete`: so the notes have a folder of their own, and each
 //! `start` looks through it.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,6 +27,15 @@ pub struct Server {
     pub started: u64,
     /// The task service's socket.
     pub socket: PathBuf,
+}
+
+/// Makes the folder of notes, root's alone.
+///
+/// # Errors
+/// If it can't be made.
+pub fn open(folder: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    std::fs::set_permissions(folder, PermissionsExt::from_mode(0o700))
 }
 
 /// Where the note of a sandbox's server is.
@@ -76,9 +86,8 @@ pub fn release(note: &Path) {
 
 /// Removes what a server that ends leaves behind.
 pub fn forget(note: &Path, socket: &Path) {
-    record::remove_sockets(socket);
-    for note in [note.to_owned(), released(note)] {
-        let _ = std::fs::remove_file(note); // there is one of the two, or none
+    for file in [socket, &crate::inspect::socket(socket), note, &released(note)] {
+        let _ = std::fs::remove_file(file); // there is one of the two notes, or none
     }
 }
 
@@ -113,7 +122,8 @@ mod tests {
 
     fn folder(name: &str) -> PathBuf {
         let folder = std::env::temp_dir().join(format!("freehold-server-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
+        open(&folder).unwrap();
+        assert_eq!(std::fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
         folder
     }
 

@@ -3,16 +3,19 @@
 //! A thread of its own, because what it asks of the kernel is bound to it: the pid namespace of its children, and the signal
 //! that they get when it ends. An async runtime ends its threads as it likes.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use rustix::io::FdFlags;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::{Errno, FdFlags};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use rustix::thread::UnshareFlags;
@@ -26,6 +29,9 @@ const ANSWER_TIME: Duration = Duration::from_secs(20);
 
 /// Bytes of a program's messages that are kept.
 const MAX_WORDS: u64 = 4096;
+
+/// Time between two questions whether a program that is waited for can still come to its end.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Called with the supervisor's pid before it does anything: whatever holds for it holds for its program.
 pub type Place = Box<dyn FnOnce(u32) -> anyhow::Result<()> + Send>;
@@ -56,9 +62,6 @@ pub async fn launch<G: Send + 'static>(plan: Plan, inherited: Vec<OwnedFd>, plac
         Err(error) => drop(started_to.send(Err(error))),
         Ok((mut child, pid)) => {
             let parts = parts(&mut child);
-            if parts.is_err() {
-                let _ = child.kill(); // nobody would know of it
-            }
             let _ = started_to.send(parts.map(|(pidfd, messages)| (child.id(), pid, pidfd, messages)));
             let how = child.wait().map_or_else(|error| format!("can't be waited for: {error}"), how);
             drop(guard);
@@ -80,29 +83,47 @@ pub struct Ended {
     pub words: String,
 }
 
-/// Runs a plan to its end; blocks.
+/// Runs a plan to its end, or kills it once it is hopeless, which is asked every [`LOOK`]; blocks.
 ///
 /// # Errors
 /// If it can't be started.
-pub fn run(plan: &Plan) -> anyhow::Result<Ended> {
-    let work = || -> anyhow::Result<Ended> {
+pub fn run(plan: &Plan, mut is_hopeless: impl FnMut() -> bool) -> anyhow::Result<Ended> {
+    let (started_to, started) = mpsc::channel();
+    let work = move || -> anyhow::Result<Ended> {
         let (mut child, _) = start(plan, Vec::new(), Box::new(|_| Ok(())))?;
-        let mut words = Vec::new();
-        if let Some(mut messages) = child.stderr.take() {
-            (&mut messages).take(MAX_WORDS).read_to_end(&mut words)?;
-            std::io::copy(&mut messages, &mut std::io::sink())?; // or it would wait for somebody to read
-        }
+        let (pidfd, messages) = parts(&mut child)?;
+        let _ = started_to.send(pidfd);
+        let (mut words, mut messages) = (Vec::new(), File::from(messages));
+        (&mut messages).take(MAX_WORDS).read_to_end(&mut words)?;
+        std::io::copy(&mut messages, &mut std::io::sink())?; // or it would wait for somebody to read
         let status = child.wait()?;
         Ok(Ended { how: how(status), success: status.success(), words: crate::printable(&String::from_utf8_lossy(&words)) })
     };
-    // The pid namespace of its children stays with a thread.
-    std::thread::scope(|scope| scope.spawn(work).join()).map_err(|_| anyhow::anyhow!("the thread that starts programs failed"))?
+    std::thread::scope(|scope| {
+        // The pid namespace of its children stays with a thread, which then can start no other.
+        let worker = scope.spawn(work);
+        // Nothing comes if it could not be started.
+        for pidfd in started {
+            let look = Timespec::try_from(LOOK)?;
+            while matches!(rustix::event::poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&look)), Ok(0) | Err(Errno::INTR))
+            {
+                if is_hopeless() {
+                    let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL); // ESRCH: it has just ended
+                }
+            }
+        }
+        worker.join().map_err(|_| anyhow::anyhow!("the thread that starts programs failed"))?
+    })
 }
 
+/// What holds a supervisor and what it says; one that can't be held is killed, as nobody would know of it.
 fn parts(child: &mut Child) -> anyhow::Result<(OwnedFd, OwnedFd)> {
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("the supervisor has no pid")?;
-    let messages = child.stderr.take().context("the supervisor has no standard error")?;
-    Ok((rustix::process::pidfd_open(pid, PidfdFlags::empty())?, messages.into()))
+    let held = |child: &mut Child| -> anyhow::Result<_> {
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("the supervisor has no pid")?;
+        let messages = child.stderr.take().context("the supervisor has no standard error")?;
+        Ok((rustix::process::pidfd_open(pid, PidfdFlags::empty())?, messages.into()))
+    };
+    held(child).inspect_err(|_| drop(child.kill()))
 }
 
 /// Starts supervisor and program, and gives the program's pid. An error has the supervisor's last words.

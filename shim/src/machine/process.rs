@@ -70,7 +70,7 @@ impl StartError {
 
 /// Nobody but the kernel kills a booting machine, and it does so for memory.
 fn hint(how: &str) -> &'static str {
-    let memory = "; is the pod's memory limit too small? RuntimeClass.overhead must cover the machine itself";
+    let memory = "; is the memory limit too small? A pod's RuntimeClass.overhead must cover the machine itself, the node agent's limit a template's";
     if how.ends_with("signal 9") { memory } else { "" }
 }
 

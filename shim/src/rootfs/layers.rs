@@ -9,7 +9,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, FlockOperation, StatxFlags};
 use sha2::{Digest, Sha256};
@@ -34,6 +34,13 @@ const SYS_ADMIN: u64 = 1 << 21;
 const CONVERTER_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 /// Processor time of the converter: it takes about 8 s for 500 MB.
 const CONVERTER_SECONDS: u64 = 600;
+
+/// Free bytes below which a file system counts as full.
+const NO_ROOM: u64 = 256 * 1024;
+/// Looks in a row, a second apart, after which a converter is given up: on a full file system, and one that writes nothing, which one
+/// that reads a large tree on a slow disk does for a while.
+const FULL_LOOKS: u32 = 2;
+const STILL_LOOKS: u32 = 600;
 
 /// Why a layer is not there.
 #[derive(Debug, thiserror::Error)]
@@ -103,14 +110,52 @@ fn convert(config: &Config, layer: &Path, target: &Path) -> Result<(), LayerErro
     let bundle = Bundle(config.bundle.clone());
     let failed = |cause| LayerError::File { step: "run mkfs.erofs", layer: layer.to_owned(), cause };
     let _ = std::fs::remove_file(target); // left by a shim that was killed
-    File::create_new(target).map_err(failed)?;
-    let ended = launch::run(&plan(&bundle, layer, target, config.layer_cache_max_bytes));
+    let mut growth = Growth::of(File::create_new(target).map_err(failed)?);
+    let ended = launch::run(&plan(&bundle, layer, target, config.layer_cache_max_bytes), || growth.is_over());
     let ended = ended.map_err(|error| failed(io::Error::other(format!("{error:#}"))))?;
     if ended.success {
         return Ok(());
     }
     let _ = std::fs::remove_file(target);
+    if let Some(cause) = growth.why() {
+        return Err(failed(cause));
+    }
     Err(LayerError::Converter { layer: layer.to_owned(), status: ended.how, words: ended.words })
+}
+
+/// A converter's file, looked at each second: mkfs.erofs 1.8 writes in a second thread, and when a write of that one fails,
+/// the first may wait for it for ever.
+struct Growth {
+    file: File,
+    /// When it was last written, as far as its file system tells.
+    written: Option<SystemTime>,
+    /// Looks in a row at which its file system had no room, and at which nothing new was written.
+    full: u32,
+    still: u32,
+}
+
+impl Growth {
+    fn of(file: File) -> Self {
+        Self { file, written: None, full: 0, still: 0 }
+    }
+
+    /// Whether it can't be expected to become whole any more.
+    fn is_over(&mut self) -> bool {
+        let has_room = rustix::fs::fstatvfs(&self.file).is_ok_and(|has| has.f_bfree.saturating_mul(has.f_frsize) >= NO_ROOM);
+        self.full = if has_room { 0 } else { self.full + 1 };
+        let written = self.file.metadata().and_then(|now| now.modified()).ok();
+        self.still = if written == self.written { self.still + 1 } else { 0 };
+        self.written = written;
+        self.why().is_some()
+    }
+
+    fn why(&self) -> Option<io::Error> {
+        if self.full >= FULL_LOOKS {
+            return Some(rustix::io::Errno::NOSPC.into());
+        }
+        let still = || io::Error::new(io::ErrorKind::TimedOut, format!("it wrote nothing for {STILL_LOOKS} s"));
+        (self.still >= STILL_LOOKS).then(still)
+    }
 }
 
 /// The converter reads a tree that a tenant chose: it sees that tree, the new file and its own program, and may read any
@@ -230,6 +275,17 @@ mod tests {
         let left = std::fs::read_dir(&folder).unwrap().flatten().filter(|e| e.path().is_file()).count();
         assert_eq!(left, 2);
         std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_nobody_writes_any_more_is_given_up() {
+        let path = std::env::temp_dir().join(format!("freehold-growth-{}", std::process::id()));
+        let mut growth = Growth::of(File::create(&path).unwrap());
+        assert!((0..=STILL_LOOKS / 2).all(|_| !growth.is_over()));
+        std::fs::OpenOptions::new().append(true).open(&path).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        assert!((0..STILL_LOOKS).all(|_| !growth.is_over()), "it was written, and is given up");
+        assert!(growth.is_over() && growth.why().unwrap().to_string().contains("600 s"));
+        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! A container's writable disk: a sparse copy of the bundle's ext4 template, inside the snapshot's change folder, where
-//! containerd's usage figures, the kubelet's eviction and the snapshot's removal find it.
+//! A writable disk: a sparse copy of one of the bundle's ext4 templates, inside the snapshot's change folder or the emptyDir's, where
+//! containerd's usage figures, the kubelet's eviction and the folder's removal find it.
 
 use std::fs::{File, OpenOptions};
 use std::io;

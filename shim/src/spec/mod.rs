@@ -7,6 +7,7 @@ pub mod mounts;
 pub mod process;
 pub mod seccomp;
 mod syscalls;
+mod whose;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,14 +15,6 @@ use std::path::{Path, PathBuf};
 use freehold_guest_api::message::{self, CreateContainer, KeyValue, Resources, Rootfs};
 use serde::Deserialize;
 
-/// Annotation: the sandbox that a container belongs to.
-pub const SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
-/// Annotation: the pod's UID.
-pub const SANDBOX_UID: &str = "io.kubernetes.cri.sandbox-uid";
-/// Annotation: the pod's namespace.
-pub const SANDBOX_NAMESPACE: &str = "io.kubernetes.cri.sandbox-namespace";
-/// Annotation: `sandbox` or `container`.
-pub const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
 /// Largest config.json in bytes; real ones have some 20 KiB.
 const MAX_SPEC: u64 = 4 * 1024 * 1024;
 
@@ -91,6 +84,8 @@ pub struct Spec {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Root {
+    /// Where it is, absolute or below the bundle.
+    pub path: PathBuf,
     /// Show it read-only.
     pub readonly: bool,
 }
@@ -171,6 +166,8 @@ pub struct SpecResources {
     cpu: Cpu,
     pids: Pids,
     devices: Vec<DeviceRule>,
+    /// Files of cgroup v2, which the kubelet names on nodes that have it.
+    unified: BTreeMap<String, String>,
 }
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
@@ -190,6 +187,11 @@ struct Pids {
     limit: Option<i64>,
 }
 
+/// The one of cgroup v2's files that is taken over. `memory.swap.max` means nothing where there is no swap. `memory.min` and `memory.high`
+/// (the kubelet's MemoryQoS) keep a node's memory for its pods, and the machine's own size does that. `cpuset.cpus` counts the node's
+/// processors; those of a machine are others.
+const OOM_GROUP: &str = "memory.oom.group";
+
 impl SpecResources {
     /// As the agent takes them.
     pub fn to_guest(&self) -> Resources {
@@ -199,6 +201,7 @@ impl SpecResources {
             cpu_period: self.cpu.period.unwrap_or(0),
             cpu_shares: self.cpu.shares.unwrap_or(0),
             pids: self.pids.limit.filter(|&n| n > 0).unwrap_or(0),
+            oom_group: self.unified.get(OOM_GROUP).is_some_and(|value| value == "1"),
         }
     }
 
@@ -211,6 +214,7 @@ impl SpecResources {
             cpu_period: if self.cpu.period.is_some() { new.cpu_period } else { old.cpu_period },
             cpu_shares: if self.cpu.shares.is_some() { new.cpu_shares } else { old.cpu_shares },
             pids: if self.pids.limit.is_some() { new.pids } else { old.pids },
+            oom_group: if self.unified.contains_key(OOM_GROUP) { new.oom_group } else { old.oom_group },
         }
     }
 }
@@ -227,25 +231,11 @@ pub fn read(bundle: &Path) -> Result<Spec, SpecError> {
         return Err(failed(format!("it has {size} bytes, at most {MAX_SPEC} are read")));
     }
     let bytes = std::fs::read(&path).map_err(|e| failed(e.to_string()))?;
-    serde_json::from_slice(&bytes).map_err(|e| failed(e.to_string()))
+    let spec: Spec = serde_json::from_slice(&bytes).map_err(|e| failed(e.to_string()))?;
+    whose::refuse_two(&spec.annotations).map(|()| spec)
 }
 
 impl Spec {
-    /// The sandbox it belongs to; a container outside a pod is its own.
-    pub fn group<'a>(&'a self, id: &'a str) -> &'a str {
-        self.annotations.get(SANDBOX_ID).map_or(id, String::as_str)
-    }
-
-    /// The pod's namespace, as the container runtime says it: no pod can.
-    pub fn namespace(&self) -> Option<&str> {
-        self.annotations.get(SANDBOX_NAMESPACE).map(String::as_str)
-    }
-
-    /// It is a pod's sandbox: the machine itself, without a process.
-    pub fn is_sandbox(&self) -> bool {
-        self.annotations.get(CONTAINER_TYPE).is_some_and(|kind| kind == "sandbox")
-    }
-
     /// Refuses namespaces of the host. Network, IPC and UTS of a pod's container are joined by path, which is the pod's;
     /// in a sandbox (or alone) a missing one means the host's.
     ///
@@ -323,13 +313,6 @@ impl Spec {
         self.linux.namespaces.iter().any(|namespace| namespace.kind == "pid" && !namespace.path.is_empty())
     }
 
-    /// The pod's UID, if it is one that can be a folder's name.
-    pub fn pod_uid(&self) -> Option<&str> {
-        let uid = self.annotations.get(SANDBOX_UID).map(String::as_str)?;
-        let plain = uid.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-        (plain && !uid.is_empty()).then_some(uid)
-    }
-
     /// The request that makes the container.
     pub fn to_create(&self, id: &str, rootfs: Rootfs, mounts: Vec<message::Mount>) -> CreateContainer {
         CreateContainer {
@@ -356,10 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_finds_its_sandbox() {
-        let pod = spec(r#"{"annotations":{"io.kubernetes.cri.sandbox-id":"s","io.kubernetes.cri.container-type":"container"}}"#);
-        assert_eq!((pod.group("c"), pod.is_sandbox()), ("s", false));
-        assert_eq!(Spec::default().group("c"), "c");
+    fn a_path_says_that_processes_are_among_others() {
         let joins = |text| spec(text).joins_pids();
         assert!(joins(r#"{"linux":{"namespaces":[{"type":"pid","path":"/proc/1/ns/pid"}]}}"#));
         assert!(!joins(r#"{"linux":{"namespaces":[{"type":"pid"}]}}"#));
@@ -412,11 +392,18 @@ mod tests {
     #[test]
     fn limits_are_taken_over() {
         let spec = spec(
-            r#"{"linux":{"resources":{"memory":{"limit":1048576},"cpu":{"shares":2,"quota":-1,"period":100000},"pids":{"limit":9}}}}"#,
+            r#"{"linux":{"resources":{"memory":{"limit":1048576},"cpu":{"shares":2,"quota":-1,"period":100000},"pids":{"limit":9},
+                "unified":{"memory.oom.group":"1","memory.high":"9"}}}}"#,
         );
-        let expect = Resources { memory: 1_048_576, cpu_quota: 0, cpu_period: 100_000, cpu_shares: 2, pids: 9 };
+        let expect = Resources { memory: 1_048_576, cpu_quota: 0, cpu_period: 100_000, cpu_shares: 2, pids: 9, oom_group: true };
         assert_eq!(spec.linux.resources.to_guest(), expect);
-        let change: SpecResources = serde_json::from_str(r#"{"cpu":{"quota":50000},"pids":{"limit":-1}}"#).unwrap();
-        assert_eq!(change.over(&expect), Resources { cpu_quota: 50_000, pids: 0, ..expect });
+        for (text, changed) in [
+            (r#"{"cpu":{"quota":50000},"pids":{"limit":-1}}"#, Resources { cpu_quota: 50_000, pids: 0, ..expect }),
+            (r#"{"unified":{"memory.min":"0"}}"#, expect),
+            (r#"{"unified":{"memory.oom.group":"0"}}"#, Resources { oom_group: false, ..expect }),
+        ] {
+            let change: SpecResources = serde_json::from_str(text).unwrap();
+            assert_eq!(change.over(&expect), changed, "{text}");
+        }
     }
 }

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use anyhow::Context;
 use containerd_shim_protos::events::task as event;
 use containerd_shim_protos::protobuf::MessageField;
-use freehold_guest_api::message::{Call, Disk, StartProcess};
+use freehold_guest_api::message::{Call, Disk, Happening, StartProcess};
+use tokio::sync::mpsc;
 
 use super::events::Event;
 use super::lifecycle::Turn;
@@ -123,34 +124,49 @@ impl Pod {
         Ok(pid)
     }
 
+    /// Boots the machine in its turn. Whatever fails is the end of this pod.
     async fn boot(self: &Arc<Pod>, config: Config, spec: &Spec, bundle: &Path) -> Done<()> {
         self.turn(Turn::Boot)?;
-        let tenant = template::tenant(&config, spec.namespace());
-        let whose = match &tenant {
-            Ok(tenant) => Whose::Tenant(tenant.clone()),
-            Err(_) => Whose::Namespace(spec.namespace().unwrap_or_default().to_owned()),
-        };
-        let seat = match queue::take(Path::new(queue::FILE), &whose, queue::seats(config.acceleration)).await {
-            Ok(seat) => seat,
+        let (sandbox, happenings) = match self.start_machine(config, spec, bundle).await {
+            Ok(started) => started,
             Err(error) => {
                 let _ = self.turn(Turn::Ended); // allowed from everywhere
                 return Err(error.into());
             }
         };
+        let sandbox = self.sandbox.get_or_init(async || Arc::new(sandbox)).await.clone();
+        self.turn(Turn::Booted)?;
+        if let Err(error) = crate::inspect::serve(&self.socket, sandbox.clone()) {
+            tracing::warn!("administrators can't inspect this pod: {error:#}");
+        }
+        tokio::spawn(clock::keep(sandbox.agent.clone()));
+        tokio::spawn(self.clone().follow(sandbox, happenings));
+        Ok(())
+    }
+
+    async fn start_machine(
+        &self,
+        config: Config,
+        spec: &Spec,
+        bundle: &Path,
+    ) -> anyhow::Result<(Sandbox, mpsc::Receiver<Happening>)> {
+        let tenant = || template::tenant(&config, spec.namespace());
+        let whose = tenant().map_or_else(|_| Whose::Namespace(spec.namespace().unwrap_or_default().to_owned()), Whose::Tenant);
+        let _seat = queue::take(Path::new(queue::FILE), &whose, queue::seats(config.acceleration)).await?;
         let mut words = client::first_words(&spec.hostname)?;
         words.sysctls = spec.sysctls();
         if spec.is_sandbox() {
             words.shm_bytes = SHM_BYTES;
         }
-        let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").map_err(anyhow::Error::from)?;
-        let places = cgroup::places(&spec.linux.cgroups_path, &mountinfo);
-        let (bundle, socket, all, score) = (bundle.to_owned(), self.socket.clone(), places.clone(), spec.process.oom_score_adj);
+        let places = cgroup::places(&spec.linux.cgroups_path, &std::fs::read_to_string("/proc/self/mountinfo")?);
+        let (bundle, all, score) = (bundle.to_owned(), places.clone(), spec.process.oom_score_adj);
         let layers = config.layer_cache.clone();
-        let template = tenant.and_then(|tenant| template::choose(&config, &tenant));
+        // Asked again: the namespace may have become another tenant's while this pod waited for its seat.
+        let template = tenant().and_then(|tenant| template::choose(&config, &tenant));
         let place = move |pid, uid| {
             let started = crate::record::started(pid).context("QEMU's supervisor ended at once")?;
             let cgroups = all.iter().map(|place| place.folder.clone()).collect();
-            let record = Record { pid, started, uid, cgroups, socket: socket.clone(), layers: layers.clone() };
+            let record = Record { pid, started, uid, cgroups, layers: layers.clone() };
             record.write(&bundle).context("can't note the machine in the bundle")?;
             cgroup::oom_score(pid, score); // QEMU inherits it, and the cgroups
             cgroup::join(all.iter().filter(|place| !place.late), pid).context("can't put QEMU into the pod's cgroup")
@@ -166,24 +182,11 @@ impl Pod {
             sandbox.places.clone_from(&places);
             Ok((sandbox, happenings))
         });
-        drop(seat);
-        let (sandbox, happenings) = match booted {
-            Ok(booted) => booted,
-            Err(error) => {
-                let _ = self.turn(Turn::Ended); // allowed from everywhere
-                let cgroups: Vec<_> = places.into_iter().map(|place| place.folder).collect();
-                let _ = tokio::task::spawn_blocking(move || crate::record::remove_cgroups(&cgroups)).await;
-                return Err(error.into());
-            }
-        };
-        let sandbox = self.sandbox.get_or_init(async || Arc::new(sandbox)).await.clone();
-        self.turn(Turn::Booted)?;
-        if let Err(error) = crate::inspect::serve(&self.socket, sandbox.clone()) {
-            tracing::warn!("administrators can't inspect this pod: {error:#}");
+        if booted.is_err() {
+            let cgroups: Vec<_> = places.into_iter().map(|place| place.folder).collect();
+            let _ = tokio::task::spawn_blocking(move || crate::record::remove_cgroups(&cgroups)).await;
         }
-        tokio::spawn(clock::keep(sandbox.agent.clone()));
-        tokio::spawn(self.clone().follow(sandbox, happenings));
-        Ok(())
+        booted
     }
 
     async fn make(&self, sandbox: &Sandbox, create: &Create, spec: &Spec) -> anyhow::Result<Made> {
@@ -193,7 +196,7 @@ impl Pod {
         let pod = spec.pod_uid().map_or_else(PathBuf::new, |uid| sandbox.config.kubelet_root.join("pods").join(uid));
         let (mounts, back) = volumes::carry(sandbox, spec.planned()?, &Owner { pod, sandbox: self.id.clone() }).await?;
         let devices = volumes::block::carry(sandbox, spec).await?;
-        let rootfs = sandbox.rootfs(&create.rootfs).await?;
+        let rootfs = sandbox.rootfs(&create.rootfs, &create.bundle.join(&spec.root.path)).await?;
         let writable = rootfs.writable;
         let mut request = spec.to_create(&create.id, rootfs, mounts);
         request.devices = devices;

@@ -36,7 +36,6 @@ impl Pod {
         let why = sandbox.agent.lost().await;
         sandbox.machine.kill();
         let how = sandbox.machine.wait().await;
-        tracing::info!(%why, %how, console = %sandbox.machine.console.tail(), "the virtual machine ended");
         let _ = self.turn(Turn::Ended); // allowed from everywhere
         let exit = Exit { status: KILLED, at_ns: crate::now_ns() };
         let mut tasks: Vec<_> = self.tasks.lock().expect("nothing panics under this lock").values().cloned().collect();
@@ -46,6 +45,8 @@ impl Pod {
         let others = tasks.len() > 1;
         let (given_up, console, panic) =
             (sandbox.machine.given_up(), sandbox.machine.console.tail(), sandbox.machine.console.panic());
+        // Of a panic the last lines show registers and traces alone.
+        tracing::info!(%why, %how, panic = panic.as_deref().unwrap_or("none"), %console, "the virtual machine ended");
         let starved = cgroup::starved(&sandbox.places);
         let words = End { how: &how, given_up: given_up.as_deref(), starved, panic: panic.as_deref(), console: &console }.words();
         for task in tasks {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
@@ -83,14 +83,14 @@ impl Sandbox {
         Ok((sandbox, events))
     }
 
-    /// Plugs a container's layers (each once a pod) and its writable disk.
+    /// Plugs a container's layers (each once a pod) and its writable disk. Without mounts they are of what is mounted at `root`.
     ///
     /// # Errors
     /// If the root file system is of no known shape, or a file can't be made or plugged.
-    pub async fn rootfs(&self, mounts: &[(String, String, Vec<String>)]) -> anyhow::Result<Rootfs> {
+    pub async fn rootfs(&self, mounts: &[(String, String, Vec<String>)], root: &Path) -> anyhow::Result<Rootfs> {
         let mounts: Vec<_> =
             mounts.iter().map(|(kind, source, options)| (kind.as_str(), source.as_str(), options.as_slice())).collect();
-        let shape = shape::read(&mounts)?;
+        let shape = shape::read(&mounts, root, &std::fs::read_to_string("/proc/self/mountinfo")?)?;
         let (mut found, count) = (Vec::new(), shape.layers.len());
         let end = tokio::time::Instant::now() + LAYERS_TIME;
         for layer in &shape.layers {
@@ -108,7 +108,7 @@ impl Sandbox {
             found.push(self.layer(key, &file).await?);
         }
         let writable = match &shape.upper {
-            Some(upper) => Some(self.writable(upper).await?),
+            Some(upper) => Some(self.writable(Bundle(self.config.bundle.clone()).scratch(), upper).await?),
             None => None,
         };
         Ok(Rootfs { layers: found, writable, readonly: false })
@@ -126,13 +126,12 @@ impl Sandbox {
         Ok(disk)
     }
 
-    /// Makes a writable disk in a folder of the host and plugs it.
+    /// Makes a writable disk of a template in a folder of the host and plugs it.
     ///
     /// # Errors
     /// If it can't be made or plugged.
-    pub async fn writable(&self, folder: &Path) -> anyhow::Result<Disk> {
-        let (template, folder) = (Bundle(self.config.bundle.clone()).scratch(), folder.to_owned());
-        let shown = folder.display().to_string();
+    pub async fn writable(&self, template: PathBuf, folder: &Path) -> anyhow::Result<Disk> {
+        let (folder, shown) = (folder.to_owned(), folder.display().to_string());
         let file = tokio::task::spawn_blocking(move || scratch::make(&template, &folder)).await?;
         let file =
             file.map_err(|error| anyhow::anyhow!("can't make a writable disk in {shown}: {error}{}", crate::if_full(&error)))?;

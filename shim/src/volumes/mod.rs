@@ -18,10 +18,11 @@ use anyhow::{Context, bail};
 use freehold_guest_api::limits::MAX_CHUNK;
 use freehold_guest_api::message::{AddVolume, Answer, Call, Empty, Files, GetFile, Medium, Mount, Tmpfs};
 
-pub use source::Owner;
-use source::{EMPTY_DIR, Source, TREES};
+use source::{EMPTY_DIR, TREES};
+pub use source::{Owner, Source, classify};
 
 use crate::agent::Agent;
+use crate::config::Bundle;
 use crate::spec::SpecError;
 use crate::spec::mounts::{Mount as SpecMount, Planned};
 use crate::task::sandbox::Sandbox;
@@ -117,7 +118,7 @@ async fn one(sandbox: &Sandbox, bind: &SpecMount, owner: &Owner) -> anyhow::Resu
     let refused = |reason| SpecError::Mount { destination: bind.destination.clone(), source_path: bind.source.clone(), reason };
     let mut mount = Mount { destination: bind.destination.clone(), options: bind.options.clone(), ..Mount::default() };
     let mut back = None;
-    match source::classify(&path, owner).map_err(refused)? {
+    match classify(&path, owner).map_err(refused)? {
         Source::Shm => {
             mount.fs_type = "tmpfs".into(); // the agent has one for the pod and takes it by its place
             mount.options = ["nosuid", "noexec", "nodev"].map(String::from).to_vec();
@@ -205,7 +206,7 @@ async fn empty_dir(sandbox: &Sandbox, path: &Path) -> anyhow::Result<String> {
             let size = u64::try_from(stat.f_bsize).unwrap_or(0).saturating_mul(stat.f_blocks);
             Medium::Tmpfs(Tmpfs { size })
         } else {
-            Medium::Ext4(sandbox.writable(path).await?)
+            Medium::Ext4(sandbox.writable(Bundle(sandbox.config.bundle.clone()).volume(), path).await?)
         };
         add(&sandbox.agent, &id, &metadata, medium).await?;
         Ok(None)

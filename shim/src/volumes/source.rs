@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::mountinfo;
+
 /// A mount's source.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Source {
@@ -73,14 +75,18 @@ fn of_node(source: &Path) -> Result<Source, &'static str> {
     }
 }
 
-/// containerd's files of the sandbox: `…/sandboxes/ID/NAME`.
+/// The container runtime's files of the sandbox, `…/sandboxes/ID/NAME` of containerd and `…/ID/userdata/NAME` of CRI-O, and CRI-O's of a
+/// container.
 fn of_sandbox(source: &Path, owner: &Owner) -> Option<Source> {
     let parts: Vec<&str> = source.iter().rev().take(3).map(|part| part.to_str().unwrap_or_default()).collect();
     match parts.as_slice() {
-        ["shm", id, "sandboxes"] if *id == owner.sandbox => Some(Source::Shm),
-        ["hosts" | "hostname" | "resolv.conf", id, "sandboxes"] if *id == owner.sandbox => {
+        ["shm", id, "sandboxes"] | ["shm", "userdata", id] if *id == owner.sandbox => Some(Source::Shm),
+        ["hosts" | "hostname" | "resolv.conf", id, "sandboxes"] | ["hostname" | "resolv.conf", "userdata", id]
+            if *id == owner.sandbox =>
+        {
             Some(Source::File { write_back: false })
         }
+        [".containerenv" | "passwd" | "group", "userdata", _] => Some(Source::File { write_back: false }),
         _ => None,
     }
 }
@@ -88,25 +94,10 @@ fn of_sandbox(source: &Path, owner: &Owner) -> Option<Source> {
 /// The path inside a volume that the kubelet bind-mounted at `point`, by the text of /proc/self/mountinfo: what follows
 /// the volume's folder in the mount's root, or all of it where the volume is a file system of its own.
 pub fn sub_path(mountinfo: &str, point: &Path, kind: &str, volume: &str) -> Option<String> {
-    let mut found = None;
-    for line in mountinfo.lines() {
-        let mut fields = line.split_whitespace();
-        let (root, at) = (fields.nth(3)?, fields.next()?);
-        if unescape(at) == point.to_str()? {
-            found = Some(unescape(root)); // the last one covers those before
-        }
-    }
-    let root = found?;
+    let mount = mountinfo::read(mountinfo).filter(|mount| Path::new(&mount.point) == point).last()?; // it covers those before
     let marker = format!("/{kind}/{volume}/");
-    let below = root.split_once(&marker).map_or(root.as_str(), |(_, below)| below);
+    let below = mount.root.split_once(&marker).map_or(mount.root.as_str(), |(_, below)| below);
     Some(below.trim_matches('/').to_owned())
-}
-
-/// mountinfo writes space, tab, newline and backslash as octal.
-fn unescape(text: &str) -> String {
-    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-        .iter()
-        .fold(text.to_owned(), |t, (from, to)| t.replace(from, to))
 }
 
 #[cfg(test)]
@@ -127,6 +118,9 @@ mod tests {
             ("/var/lib/kubelet/pods/u/volume-subpaths/conf/main/0", Some(Source::SubPath { volume: "conf".into() })),
             ("/var/lib/containerd/io.containerd.grpc.v1.cri/sandboxes/s/resolv.conf", file(false)),
             ("/run/containerd/io.containerd.grpc.v1.cri/sandboxes/s/shm", Some(Source::Shm)),
+            ("/run/containers/storage/overlay-containers/s/userdata/shm", Some(Source::Shm)),
+            ("/run/containers/storage/overlay-containers/other/userdata/shm", Some(Source::Files)),
+            ("/run/containers/storage/overlay-containers/c/userdata/.containerenv", file(false)),
             ("/var/lib/kubelet/pods/u/volumes/kubernetes.io~csi/pvc/mount", Some(Source::Files)),
             ("/var/lib/kubelet/pods/u/volumes/kubernetes.io~local-volume/pv", Some(Source::Files)),
             ("/var/lib/kubelet/pods/u/volumes", None),

@@ -1,9 +1,11 @@
-// Command files tries what programs do with the files of a volume, one fact a line, so that two runtimes can be compared.
+// Command files tries what programs do with the files of a volume, one fact a line, so that two runtimes can be compared. It also
+// starts threads.
 //
 //	files try FOLDER          what a program finds: holes, appends, maps, links, times, names, locks
 //	files hold FILE           holds locks of both kinds until its input ends, and says so
 //	files take FILE           whether both kinds of locks can be had, without waiting
 //	files wait FILE           waits for a lock of each kind, and says so
+//	files threads COUNT       so many threads at once
 package main
 
 import (
@@ -13,19 +15,24 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
+	"sync"
 	"syscall"
 	"time"
 )
 
 func main() {
 	if len(os.Args) != 3 {
-		fmt.Fprintln(os.Stderr, "usage: files try|hold|take|wait PATH")
+		fmt.Fprintln(os.Stderr, "usage: files try|hold|take|wait PATH | files threads COUNT")
 		os.Exit(2)
 	}
 	path := os.Args[2]
 	switch os.Args[1] {
 	case "try":
 		try(path)
+	case "threads":
+		threads(must(strconv.Atoi(path)))
 	case "hold":
 		file := open(path)
 		fmt.Println("flock:", word(syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)), "record:", word(record(file, syscall.F_SETLK)))
@@ -38,6 +45,21 @@ func main() {
 		fmt.Println("waits")
 		fmt.Println("flock:", word(syscall.Flock(int(file.Fd()), syscall.LOCK_EX)), "record:", word(record(file, syscall.F_SETLKW)))
 	}
+}
+
+func threads(count int) {
+	var started, ended sync.WaitGroup
+	ended.Add(1)
+	for range count {
+		started.Add(1)
+		go func() {
+			runtime.LockOSThread()
+			started.Done()
+			ended.Wait()
+		}()
+	}
+	started.Wait()
+	fmt.Println("threads:", count)
 }
 
 func open(path string) *os.File {

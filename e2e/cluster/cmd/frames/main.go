@@ -1,15 +1,21 @@
 // Command frames writes Ethernet frames under false addresses, and says which of them arrive: for the tests of what a pod can
-// put on the node's network. Each frame carries its name; `done`, under the pod's own addresses, is the last.
+// put on the node's network. Each frame carries its name; `done`, under the pod's own addresses, is the last. It also sends bytes
+// to a pod and looks at what comes back.
 //
-//	frames send INTERFACE    from inside a pod
-//	frames udp PORT          prints the size of the one datagram that comes
-//	frames listen SECONDS    on the node: the names that arrived until `done` or the time is over, in order, each once
+//	frames send INTERFACE               from inside a pod
+//	frames listen SECONDS               on the node: the names that arrived until `done` or the time is over, in order, each once
+//	frames echo PORT                    sends back what comes by TCP and by UDP, says so once it listens
+//	frames ask udp|tcp ADDRESS SIZE     sends so many random bytes there, by UDP in one datagram, and says whether the same come back
 package main
 
 import (
 	"bytes"
+	"crypto/rand"
+	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strconv"
@@ -24,12 +30,14 @@ func main() {
 	switch {
 	case len(os.Args) == 3 && os.Args[1] == "send":
 		err = send(os.Args[2])
-	case len(os.Args) == 3 && os.Args[1] == "udp":
-		err = udp(os.Args[2])
+	case len(os.Args) == 3 && os.Args[1] == "echo":
+		err = echo(os.Args[2])
+	case len(os.Args) == 5 && os.Args[1] == "ask":
+		err = ask(os.Args[2], os.Args[3], os.Args[4])
 	case len(os.Args) == 3 && os.Args[1] == "listen":
 		err = listen(os.Args[2])
 	default:
-		err = fmt.Errorf("usage: frames send INTERFACE | frames udp PORT | frames listen SECONDS")
+		err = errors.New("usage: frames send INTERFACE | frames listen SECONDS | frames echo PORT | frames ask udp|tcp ADDRESS SIZE")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "frames:", err)
@@ -115,15 +123,88 @@ func ipv6(source []byte, next byte, payload []byte) []byte {
 	return append(out, payload...)
 }
 
-func udp(port string) error {
-	socket, err := net.ListenPacket("udp", ":"+port)
+func echo(port string) error {
+	datagrams, err := net.ListenPacket("udp4", ":"+port)
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp4", ":"+port)
 	if err != nil {
 		return err
 	}
 	fmt.Println("listening")
-	n, _, err := socket.ReadFrom(make([]byte, 65536))
-	fmt.Println(n)
-	return err
+	go func() {
+		buffer := make([]byte, 65536)
+		for {
+			n, from, err := datagrams.ReadFrom(buffer)
+			if err != nil {
+				return
+			}
+			_, _ = datagrams.WriteTo(buffer[:n], from)
+		}
+	}()
+	for {
+		connection, err := listener.Accept()
+		if err != nil {
+			return err
+		}
+		go func() {
+			defer connection.Close()
+			_, _ = io.Copy(connection, connection)
+		}()
+	}
+}
+
+// askLimit is for 50 MiB and back through two machines by emulation.
+const askLimit = time.Minute
+
+func ask(protocol, address, text string) error {
+	size, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return err
+	}
+	connection, err := net.Dial(protocol+"4", address)
+	if err != nil {
+		return err
+	}
+	limit := askLimit
+	if protocol == "udp" {
+		limit = 2 * time.Second // a lost one does not come later
+	}
+	if err := connection.SetDeadline(time.Now().Add(limit)); err != nil {
+		return err
+	}
+	sent, came := sha256.New(), sha256.New()
+	if protocol == "udp" {
+		datagram, buffer := make([]byte, size), make([]byte, 65536)
+		_, _ = rand.Read(datagram)
+		sent.Write(datagram)
+		if _, err := connection.Write(datagram); err != nil {
+			return err
+		}
+		n, err := connection.Read(buffer)
+		if err != nil {
+			return err
+		}
+		came.Write(buffer[:n])
+	} else {
+		failed := make(chan error, 1)
+		go func() {
+			_, err := io.CopyN(io.MultiWriter(connection, sent), rand.Reader, size)
+			failed <- errors.Join(err, connection.(*net.TCPConn).CloseWrite())
+		}()
+		if _, err := io.Copy(came, connection); err != nil {
+			return err
+		}
+		if err := <-failed; err != nil {
+			return err
+		}
+	}
+	if !bytes.Equal(sent.Sum(nil), came.Sum(nil)) {
+		return errors.New("other bytes came back")
+	}
+	fmt.Println("the same", size, "bytes")
+	return nil
 }
 
 func listen(text string) error {
