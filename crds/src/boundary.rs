@@ -10,8 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BoundaryState, ClassNames, EnforcementMode, ImageRules, NodeTenancy, PodSecurityLevel, ServiceType, TemplateViolations,
-    TolerationRule, UserNamespaces,
+    BoundaryState, ClassNames, EnforcementMode, ImageRules, NodePortRange, NodeTenancy, PodSecurityLevel, QosClass,
+    RestrictedControl, ServiceType, TemplateViolations, TolerationRule, UserNamespaces,
 };
 
 /// What is in force in this namespace. Made by the operator from the Tenant; the floor's policies and the webhook judge by it.
@@ -58,7 +58,7 @@ pub struct BoundarySpec {
     /// What Gateways and routes may say; their hosts are those of `ingress`.
     #[serde(default)]
     pub gateway: GatewayBoundary,
-    /// What claims of storage may say.
+    /// What claims of storage and snapshots of them may say.
     #[serde(default)]
     pub storage: StorageBoundary,
     /// Labels and annotations of objects of some kinds.
@@ -101,6 +101,10 @@ pub struct PodBoundary {
     /// The level of the Pod Security Standards; Baseline is always enforced.
     #[serde(default)]
     pub security_level: PodSecurityLevel,
+    /// Parts of Restricted that pods are spared.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    pub security_exceptions: Vec<RestrictedControl>,
     /// Whether pods need user namespaces.
     #[serde(default)]
     pub user_namespaces: UserNamespaces,
@@ -114,6 +118,10 @@ pub struct PodBoundary {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub cluster_priority_class_name: Option<String>,
+    /// Classes of QoS that they may have; any if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 3))]
+    pub qos_classes: Option<Vec<QosClass>>,
     /// Schedulers beside `default-scheduler`.
     #[serde(default)]
     #[schemars(length(max = 8), inner(length(min = 1, max = 253)))]
@@ -173,6 +181,10 @@ pub struct ServiceBoundary {
     /// Classes of load balancers; where some are listed, a class must be named.
     #[serde(default)]
     pub load_balancer_class_names: ClassNames,
+    /// Node ports that Services have, and then say themselves; those that the API server gives if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16))]
+    pub node_ports: Option<Vec<NodePortRange>>,
     /// Hosts that an ExternalName may lead to: a name, or `*.` and a domain.
     #[serde(default)]
     #[schemars(length(max = 32), inner(length(min = 1, max = 253)))]
@@ -214,11 +226,15 @@ pub struct GatewayBoundary {
     pub parents: Vec<String>,
 }
 
-/// What claims of storage may say.
+/// What claims of storage and snapshots of them may say.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct StorageBoundary {
     /// The StorageClasses they get and may name.
     #[serde(default)]
     pub class_names: ClassNames,
+    /// VolumeSnapshotClasses and VolumeGroupSnapshotClasses that snapshots name: an exact name, or a prefix followed by `*`; any if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 253)))]
+    pub snapshot_class_names: Option<Vec<String>>,
 }

@@ -85,6 +85,31 @@ pub enum PodSecurityLevel {
     Restricted,
 }
 
+/// What Restricted asks for beyond Baseline, in parts that a tenant can be spared.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RestrictedControl {
+    /// No root: `runAsNonRoot: true`, and no `runAsUser` of 0.
+    User,
+    /// `allowPrivilegeEscalation: false`.
+    PrivilegeEscalation,
+    /// A seccomp profile of the runtime or of the node.
+    SeccompProfile,
+    /// All capabilities dropped, and none added but NET_BIND_SERVICE. Spared, those of Baseline may be added.
+    Capabilities,
+}
+
+impl RestrictedControl {
+    /// As a Tenant says it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::User => "User",
+            Self::PrivilegeEscalation => "PrivilegeEscalation",
+            Self::SeccompProfile => "SeccompProfile",
+            Self::Capabilities => "Capabilities",
+        }
+    }
+}
+
 /// Whose a tenant's nodes are; Shared if absent.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NodeTenancy {
@@ -138,6 +163,28 @@ impl PullPolicy {
     }
 }
 
+/// Classes of QoS, by which the kubelet chooses whom it ends first where a node lacks memory.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QosClass {
+    /// Every container limits CPU and memory, and requests as much.
+    Guaranteed,
+    /// Neither of the others.
+    Burstable,
+    /// No container requests or limits CPU or memory.
+    BestEffort,
+}
+
+impl QosClass {
+    /// As Kubernetes has it in a pod's status.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Guaranteed => "Guaranteed",
+            Self::Burstable => "Burstable",
+            Self::BestEffort => "BestEffort",
+        }
+    }
+}
+
 /// Images that pods may run.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
@@ -153,6 +200,37 @@ pub struct ImageRules {
     /// Whether a digest is needed; Optional if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<ImageDigest>,
+    /// Tags; any if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags: Option<ImageTags>,
+}
+
+/// Tags that images may not have.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageTags {
+    /// A tag, or a prefix followed by `*`. An image without tag and digest has the tag `latest`, as for the kubelet; one by its digest alone has none.
+    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 129)))]
+    pub forbidden: Vec<String>,
+}
+
+/// What becomes of a volume whose claim is deleted, as its StorageClass says.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReclaimPolicy {
+    /// It goes, with what is in it.
+    Delete,
+    /// It stays, until the platform team deletes it.
+    Retain,
+}
+
+impl ReclaimPolicy {
+    /// As StorageClasses say it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Delete => "Delete",
+            Self::Retain => "Retain",
+        }
+    }
 }
 
 /// A taint that pods may tolerate.
@@ -213,6 +291,19 @@ pub(crate) fn labels_schema(_: &mut schemars::SchemaGenerator) -> schemars::Sche
         "type": "object", "maxProperties": 16,
         "additionalProperties": {"type": "string", "maxLength": 63}
     })
+}
+
+/// Ports of nodes, from one to another.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[x_kube(validation = Rule::new("self.from <= self.to").message("a range goes from the lower port to the higher"))]
+#[serde(rename_all = "camelCase")]
+pub struct NodePortRange {
+    /// The first.
+    #[schemars(range(min = 1, max = 65535))]
+    pub from: i32,
+    /// The last, which is among them.
+    #[schemars(range(min = 1, max = 65535))]
+    pub to: i32,
 }
 
 /// Kinds of Services.

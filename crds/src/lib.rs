@@ -142,20 +142,20 @@ mod tests {
                 "enforcementMode": "Enforce", "state": "Active",
                 "pods": {
                     "runtimeClassNames": {"default": "freehold-microvm", "allowed": ["freehold-microvm"]},
-                    "securityLevel": "Restricted", "userNamespaces": "Required",
-                    "images": {"registries": ["registry.example/pay/*"], "pullPolicies": ["Always"], "digest": "Required"},
-                    "priorityClassNames": {"default": "normal", "allowed": ["normal"]}, "clusterPriorityClassName": "usual",
+                    "securityLevel": "Restricted", "securityExceptions": ["User"], "userNamespaces": "Required",
+                    "images": {"registries": ["registry.example/pay/*"], "pullPolicies": ["Always"], "digest": "Required", "tags": {"forbidden": ["latest"]}},
+                    "priorityClassNames": {"default": "normal", "allowed": ["normal"]}, "clusterPriorityClassName": "usual", "qosClasses": ["Guaranteed"],
                     "schedulerNames": ["batch"], "tenancy": "Dedicated", "nodeSelector": {"pool": "shared"},
                     "tolerations": [{"key": "spot", "operator": "Exists", "effect": "NoSchedule"}],
                     "extendedResources": ["nvidia.com/*"], "deviceClassNames": ["gpu"], "tokenAudiences": ["vault"], "csiDrivers": ["csi.trust.example"],
                 },
                 "services": {
-                    "types": ["LoadBalancer"], "loadBalancerClassNames": {"allowed": ["internal"]}, "externalNames": ["*.partner.example"],
+                    "types": ["LoadBalancer"], "loadBalancerClassNames": {"allowed": ["internal"]}, "nodePorts": [{"from": 31000, "to": 31099}], "externalNames": ["*.partner.example"],
                     "annotations": ["metallb.io/*"],
                 },
                 "ingress": {"classNames": {"default": "nginx", "allowed": ["nginx"]}, "hosts": ["*.pay.example"], "annotations": []},
                 "gateway": {"classNames": ["shared"], "parents": ["gateways/shared"]},
-                "storage": {"classNames": {"allowed": ["*"]}}, "objects": [{
+                "storage": {"classNames": {"allowed": ["*"]}, "snapshotClassNames": ["fast-*"]}, "objects": [{
                     "kinds": ["Pod"], "labels": {"managed": {"team": "pay"}}, "annotations": {"forbidden": ["policy.example/*"]},
                 }],
                 "templateViolations": "Deny", "customGroups": ["cert-manager.io"],

@@ -6,9 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ClassNames, EnforcementMode, ImageRules, Quantities, TemplateViolations, TenantApi, TenantDevices, TenantGateway,
-    TenantIngress, TenantLimitRange, TenantNamespaces, TenantNodes, TenantPodSecurity, TenantRoleBinding, TenantServices,
-    TenantState,
+    ClassNames, EnforcementMode, ImageRules, QosClass, Quantities, ReclaimPolicy, TemplateViolations, TenantApi, TenantDevices,
+    TenantGateway, TenantIngress, TenantLimitRange, TenantNamespaces, TenantNodes, TenantPodSecurity, TenantRoleBinding,
+    TenantServices, TenantState,
 };
 
 /// A tenant: owners, the namespaces they may make, and what they may use there. What is not said gets a default that is
@@ -86,6 +86,10 @@ pub struct TenantSpec {
     /// PriorityClasses that pods get and may name; if absent only the cluster's default one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority_classes: Option<ClassNames>,
+    /// Classes of QoS that pods may have; any if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 3))]
+    pub qos_classes: Option<Vec<QosClass>>,
     /// Which nodes pods may run on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nodes: Option<TenantNodes>,
@@ -105,6 +109,16 @@ pub struct TenantSpec {
     /// StorageClasses that claims get and may name; any if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_classes: Option<ClassNames>,
+    /// Reclaim policies of StorageClasses: of those that claims may name, and that exist, only the ones with such a policy count, and no more than 16. Any
+    /// policy if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2))]
+    pub reclaim_policies: Option<Vec<ReclaimPolicy>>,
+    /// VolumeSnapshotClasses and VolumeGroupSnapshotClasses that snapshots name: an exact name, or a prefix followed by `*`. A snapshot that names none
+    /// gets the cluster's default class, which only `*` covers. Any if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 253)))]
+    pub snapshot_classes: Option<Vec<String>>,
     /// CSI drivers of volumes that a pod says itself: an exact name, or a prefix followed by `*`; none if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]

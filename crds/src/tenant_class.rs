@@ -5,9 +5,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ClassNames, DeletionPolicy, EnforcementMode, ImageRules, OwnerClusterRole, PodSecurityLevel, Quantities, ServiceType,
-    TemplateViolations, TenantApi, TenantDevices, TenantGateway, TenantIngress, TenantLimitRange, TenantNamespaces, TenantNodes,
-    TenantPodSecurity, TenantQuota, TenantRuntimes, TenantServices,
+    ClassNames, DeletionPolicy, EnforcementMode, ImageRules, OwnerClusterRole, PodSecurityLevel, QosClass, Quantities,
+    ReclaimPolicy, RestrictedControl, ServiceType, TemplateViolations, TenantApi, TenantDevices, TenantGateway, TenantIngress,
+    TenantLimitRange, TenantNamespaces, TenantNodes, TenantPodSecurity, TenantQuota, TenantRuntimes, TenantServices,
 };
 
 /// The annotation that makes a class that of Tenants which name none; of several the youngest is it, as with StorageClasses.
@@ -74,6 +74,10 @@ pub struct TenantDefaults {
     /// PriorityClasses that pods get and may name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority_classes: Option<ClassNames>,
+    /// Classes of QoS that pods may have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 3))]
+    pub qos_classes: Option<Vec<QosClass>>,
     /// Which nodes pods may run on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nodes: Option<TenantNodes>,
@@ -92,6 +96,14 @@ pub struct TenantDefaults {
     /// StorageClasses that claims get and may name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_classes: Option<ClassNames>,
+    /// Reclaim policies of StorageClasses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2))]
+    pub reclaim_policies: Option<Vec<ReclaimPolicy>>,
+    /// VolumeSnapshotClasses and VolumeGroupSnapshotClasses that snapshots name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 253)))]
+    pub snapshot_classes: Option<Vec<String>>,
     /// CSI drivers of volumes that a pod says itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
@@ -127,6 +139,9 @@ pub struct TenantBounds {
     /// StorageClasses that a Tenant may choose from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_classes: Option<ChoiceBound>,
+    /// VolumeSnapshotClasses and VolumeGroupSnapshotClasses that a Tenant may choose from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_classes: Option<ChoiceBound>,
     /// PriorityClasses that a Tenant may choose from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority_classes: Option<ChoiceBound>,
@@ -175,6 +190,10 @@ pub struct ChoiceBound {
 pub struct SecurityBound {
     /// A Tenant that asks for less gets this.
     pub level: PodSecurityLevel,
+    /// Where that is Restricted, the exceptions that a Tenant may make; none if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4))]
+    pub exceptions: Option<Vec<RestrictedControl>>,
 }
 
 /// Types of Services beside ClusterIP.

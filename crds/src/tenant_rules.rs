@@ -7,17 +7,22 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ClassNames, NodeTenancy, OwnerClusterRole, OwnerKind, PodSecurityLevel, Quantities, ServiceType, TolerationRule,
-    UserNamespaces,
+    ClassNames, NodePortRange, NodeTenancy, OwnerClusterRole, OwnerKind, PodSecurityLevel, Quantities, RestrictedControl,
+    ServiceType, TolerationRule, UserNamespaces,
 };
 
 /// How much rights pods may have.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[x_kube(validation = Rule::new("!has(self.exceptions) || (has(self.level) && self.level == 'Restricted')").message("exceptions are made to level Restricted, which must be said beside them"))]
 #[serde(rename_all = "camelCase")]
 pub struct TenantPodSecurity {
     /// The level of the Pod Security Standards; Baseline if absent, and at least that always.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub level: Option<PodSecurityLevel>,
+    /// Parts of Restricted that its pods are spared; none if absent. Baseline has no exceptions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4))]
+    pub exceptions: Option<Vec<RestrictedControl>>,
     /// Whether pods need user namespaces; Optional if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_namespaces: Option<UserNamespaces>,
@@ -84,6 +89,11 @@ pub struct TenantServices {
     /// Classes of load balancers; if absent, only that of the cluster, which a Service does not name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load_balancer_classes: Option<ClassNames>,
+    /// Node ports that Services of type NodePort and LoadBalancer have, and then say themselves, since the API server gives any; if absent, those that
+    /// it gives, and with NodePort among the types any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16))]
+    pub node_ports: Option<Vec<NodePortRange>>,
     /// Hosts that an ExternalName may lead to: a name, or `*.` and a domain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 253)))]

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::cache::Cache;
 use crate::desired::{Kind, Object};
 use crate::metrics::Metrics;
+use crate::owned::Key;
 
 /// Name under which the API server records our fields.
 pub const FIELD_MANAGER: &str = "freehold-operator";
@@ -62,12 +63,17 @@ impl Scribe {
     /// # Errors
     /// If the API server refused.
     pub async fn put(&self, cache: &Cache, object: &Object) -> Result<Value, WriteError> {
-        if let Some(live) = cache.live(object) {
-            let live = value(&live);
-            if object.is_settled(&live) {
-                return Ok(live);
-            }
+        if let Some(live) = cache.live(object).filter(|live| object.is_settled(live)) {
+            return Ok(live);
         }
+        self.write(object).await
+    }
+
+    /// Writes an object whatever is stored; gives it as it is stored now.
+    ///
+    /// # Errors
+    /// If the API server refused.
+    pub async fn write(&self, object: &Object) -> Result<Value, WriteError> {
         let api = self.api(object.kind, object.namespace.as_deref());
         let failed = |verb| {
             move |source: kube::Error| WriteError {
@@ -107,6 +113,18 @@ impl Scribe {
         }
         tracing::info!(kind = ?object.kind, namespace = object.namespace, name = object.name, "written");
         Ok(value(&live))
+    }
+
+    /// Deletes an object of ours as the cache has it, if it has it.
+    ///
+    /// # Errors
+    /// If the API server refused.
+    pub async fn remove_known(&self, cache: &Cache, key: &Key) -> Result<(), WriteError> {
+        // What is kept came from the API server, so it has this form.
+        match cache.owned.get(key).and_then(|live| serde_json::from_value(live).ok()) {
+            Some(seen) => self.remove(key.kind, &seen).await,
+            None => Ok(()),
+        }
     }
 
     /// Deletes an object as it was seen; one that changed or went meanwhile is left for the next look.

@@ -23,6 +23,11 @@ impl Births {
         known.insert(uid.to_owned());
     }
 
+    /// Whether it is in there.
+    pub fn knows(&self, uid: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(uid)
+    }
+
     /// Takes one out; whether it was there.
     pub fn take(&self, uid: &str) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid)
@@ -37,7 +42,7 @@ mod tests {
     fn each_is_told_once_and_memory_is_bounded() {
         let births = Births::default();
         births.note("a");
-        assert!(births.take("a") && !births.take("a"));
+        assert!(births.knows("a") && births.take("a") && !births.knows("a") && !births.take("a"));
         for n in 0..=MAX_BIRTHS {
             births.note(&n.to_string());
         }

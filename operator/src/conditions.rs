@@ -141,6 +141,25 @@ pub fn news(before: Option<&TenantStatus>, after: &TenantStatus) -> Vec<News> {
     told
 }
 
+/// That namespaces which were there before are guarded as the Tenant's now; None if there are none.
+pub fn adopted(names: &[String]) -> Option<News> {
+    let message = format!(
+        "taken over and guarded: {}; what runs there goes on, see status.wouldDeny for what would be refused",
+        listed(names)
+    );
+    (!names.is_empty()).then(|| News { warning: false, reason: "NamespaceAdopted".to_owned(), message })
+}
+
+/// That a namespace came from another Tenant, went to another, or is nobody's any more. Whose else it is or was is told to nobody.
+pub fn moved(namespace: &str, came: bool, goes_on: bool) -> News {
+    let (reason, message) = match (came, goes_on) {
+        (true, _) => ("NamespaceMoved", format!("{namespace} came from another Tenant and is guarded as this one's")),
+        (false, true) => ("NamespaceMoved", format!("{namespace} went to another Tenant")),
+        (false, false) => ("NamespaceReleased", format!("{namespace} is no Tenant's any more; what guarded it is taken away")),
+    };
+    News { warning: false, reason: reason.to_owned(), message }
+}
+
 /// The first of many names, and how many more there are.
 pub fn listed(names: &[String]) -> String {
     let mut text = names.iter().take(MAX_LISTED).cloned().collect::<Vec<_>>().join(", ");

@@ -57,7 +57,7 @@ async fn counts(cache: &Cache, quota: &Object, written: &Value) -> bool {
     let seen = async {
         loop {
             changes.mark_unchanged();
-            let live = cache.live(quota).and_then(|live| serde_json::to_value(&*live).ok());
+            let live = cache.live(quota);
             // The watch may still be behind what was just written: an older quota that counts is not this one.
             if live.is_some_and(|live| budget::is_counted(&live) && live["spec"] == written["spec"]) {
                 return true;

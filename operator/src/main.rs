@@ -9,6 +9,7 @@ use freehold_operator::apply::{FIELD_MANAGER, Scribe};
 use freehold_operator::cache::Cache;
 use freehold_operator::desired::probe::Mode;
 use freehold_operator::desired::resolve::NameServers;
+use freehold_operator::desired::tenant::Bound;
 use freehold_operator::leader::Candidate;
 use freehold_operator::metrics::Metrics;
 use freehold_operator::{probes, sandboxes, tenants};
@@ -39,6 +40,9 @@ struct Arguments {
     /// The cluster's domain, below which names of Services are.
     #[arg(long, default_value = "cluster.local")]
     cluster_domain: String,
+    /// Whether owners may read their Tenants. Each then has a ClusterRoleBinding, through all of which RBAC looks for every request.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
+    owners_see_tenants: bool,
     /// When the network enforcer is on: Always, Auto (where a probe found that nothing else enforces) or Off.
     #[arg(long, value_enum, ignore_case = true, default_value = "off")]
     network_enforcer: Mode,
@@ -55,6 +59,7 @@ struct Arguments {
 
 /// What the arguments say of a leader's work.
 struct Wishes {
+    bound: Bound,
     probes: probes::Settings,
     name_servers: NameServers,
 }
@@ -76,6 +81,7 @@ async fn main() -> anyhow::Result<()> {
     let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "operator".to_owned());
     let identity = format!("{host}_{}_{}", std::process::id(), k8s_openapi::jiff::Timestamp::now().as_nanosecond());
     let wishes = Wishes {
+        bound: if arguments.owners_see_tenants { Bound::Cluster } else { Bound::Namespace },
         probes: probes::Settings {
             mode: arguments.network_enforcer,
             image: arguments.probe_image,
@@ -128,9 +134,12 @@ async fn lead(
             scribe: Scribe { client: client.clone(), metrics: metrics.clone() },
             told: Default::default(),
             surveys: Default::default(),
+            bound: wishes.bound,
+            shards: Default::default(),
             recorder: Recorder::new(client.clone(), FIELD_MANAGER.into()),
             name_servers: wishes.name_servers,
         });
+        watches.spawn(context.shards.clone().keep(context.scribe.clone(), cache.clone()));
         let mut controllers = tokio::task::JoinSet::new();
         let (ending, counting) = (stop.clone(), metrics.clone());
         controllers.spawn(

@@ -36,6 +36,7 @@ pub struct Metrics {
     writes: Family<Write, Counter>,
     probes: Family<Probe, Counter>,
     leading: Gauge,
+    would_deny: Gauge,
 }
 
 impl Metrics {
@@ -45,6 +46,11 @@ impl Metrics {
         registry.register("reconciles", "Reconciles by controller and result", metrics.reconciles.clone());
         registry.register("writes", "Writes to the API server by kind and verb; none at rest", metrics.writes.clone());
         registry.register("network_probes", "Probes of nodes' networks by result", metrics.probes.clone());
+        registry.register(
+            "would_deny_objects",
+            "Objects in all tenants' namespaces that would be refused if they were made anew, as when each was last looked through; a Tenant's status names its own",
+            metrics.would_deny.clone(),
+        );
         registry.register("leading", "1 while this process leads", metrics.leading.clone());
         (metrics, registry)
     }
@@ -73,6 +79,12 @@ impl Metrics {
             ProbeResult::NoAnswer => "no answer",
         };
         self.probes.get_or_create(&Probe { result }).inc();
+    }
+
+    /// A Tenant had so many objects that would be refused, and has so many now.
+    pub fn would_deny(&self, before: usize, now: usize) {
+        let number = |objects| i64::try_from(objects).unwrap_or(i64::MAX);
+        self.would_deny.inc_by(number(now) - number(before));
     }
 
     /// Says whether this process leads.

@@ -18,7 +18,8 @@ use serde_json::json;
 
 use crate::apply::{FIELD_MANAGER, said};
 use crate::conditions::condition;
-use crate::desired::runtime::{self, RUNTIME_LABEL};
+use crate::desired::runtime;
+use crate::owned::Whose;
 use crate::tenants::Context;
 
 /// Time until one that failed is tried again.
@@ -61,9 +62,9 @@ pub async fn reconcile(sandbox: Arc<SandboxRuntime>, context: Arc<Context>) -> R
             api.get_opt(&class).await.map_err(failed("read the RuntimeClass"))?.is_some()
         }
     };
-    for (kind, object) in context.cache.labelled(RUNTIME_LABEL, &name) {
-        if wanted.as_ref().is_none_or(|wanted| wanted.name != object.name_any()) {
-            refused.extend(context.scribe.remove(kind, &object).await.err().map(|error| error.to_string()));
+    for key in context.cache.owned_by(&Whose::Runtime(name.clone())) {
+        if wanted.as_ref().is_none_or(|wanted| wanted.name != key.name) {
+            refused.extend(context.scribe.remove_known(&context.cache, &key).await.err().map(|error| error.to_string()));
         }
     }
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use freehold_crds::{BoundarySpec, BoundaryState, EnforcementMode, TemplateViolations, TenantWouldDeny};
-use freehold_policy::objects::{self, Object};
+use freehold_policy::objects::{self, Object, Said, Writer};
 use freehold_policy::{Phase, pods, runtime_class, view};
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::{Client, ResourceExt as _};
@@ -78,9 +78,9 @@ impl Survey {
         self.namespaces.retain(|name, _| namespaces.contains(name));
     }
 
-    /// Whether there is anything to look at again.
-    pub fn is_open(&self) -> bool {
-        self.namespaces.values().any(|found| !found.refused.is_empty())
+    /// How many objects would be refused.
+    pub fn objects(&self) -> usize {
+        self.namespaces.values().map(|found| found.refused.len()).sum()
     }
 
     /// For the status: None if nothing would be refused.
@@ -107,7 +107,13 @@ pub fn judge(boundary: &BoundarySpec, namespace: &str, kind: &str, json: &str, m
     let decision = if kind == "Pod" {
         pods::check(boundary, namespace, Phase::Judge, None, &serde_json::from_str::<view::Pod>(json).ok()?)
     } else {
-        objects::check(boundary, namespace, Phase::Complete, None, &Object::read(kind, json).ok()?)
+        let mut object = Object::read(kind, json).ok()?;
+        // Its address in the cluster was given, for all that can be seen, and one made anew gets another.
+        if let Said::Service(service) = &mut object.said {
+            service.spec.cluster_ip = None;
+            service.spec.cluster_ips.clear();
+        }
+        objects::check(boundary, namespace, Phase::Complete, Writer::Tenant, None, &object)
     };
     let told = decision.denials.iter().find(|denial| !made || denial.rule == runtime_class::RULE);
     told.map(|denial| format!("{} ({})", denial.field, denial.rule))
@@ -256,6 +262,6 @@ mod tests {
         let told = survey.told().unwrap();
         assert_eq!((told.objects, told.sample.len()), (6, MAX_SAMPLE));
         survey.retain(&["a".to_owned()]);
-        assert_eq!((survey.told(), survey.is_open()), (None, false));
+        assert_eq!((survey.told(), survey.objects()), (None, 0));
     }
 }

@@ -11,12 +11,14 @@ use freehold_crds::{
     TenantWouldDeny,
 };
 use freehold_policy::classes;
+use freehold_policy::namespaces::GRANTS_NAMESPACE;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Namespace as CoreNamespace;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::runtime::controller::Action;
 use kube::runtime::events::{Event, EventType, Recorder};
+use kube::runtime::reflector::ObjectRef;
 use kube::{Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
@@ -25,9 +27,12 @@ use crate::cache::Cache;
 use crate::conditions::{self, Findings};
 use crate::desired::namespace::Namespace;
 use crate::desired::resolve;
+use crate::desired::tenant::Mark;
 use crate::desired::{Kind, Object, budget, cluster_network, declared, heir, hosts, namespace, network, siblings, tenant, trust};
 use crate::guard::guard;
 use crate::leavers;
+use crate::owned::{Key, Whose};
+use crate::shards::Shards;
 use crate::survey::{self, Moment, Survey};
 
 /// Keeps a deleted Tenant until its grants are gone.
@@ -54,6 +59,10 @@ pub struct Context {
     pub told: Mutex<HashMap<String, Instant>>,
     /// What was last found in each Tenant's namespaces.
     pub surveys: Mutex<HashMap<String, Survey>>,
+    /// Where owners' rights on their Tenants are bound.
+    pub bound: tenant::Bound,
+    /// The marks that Tenants share.
+    pub shards: Arc<Shards>,
     /// Who writes events.
     pub recorder: Recorder,
     /// The name server of tenants that have one of their own.
@@ -86,6 +95,7 @@ pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Act
     let name = tenant.name_any();
     // From here on the Tenant is what is in force of it.
     let (tenant, class) = classed(&tenant, &context.cache);
+    let tenant = Arc::new(tenant);
     if tenant.metadata.deletion_timestamp.is_some() {
         return release(&tenant, &context).await;
     }
@@ -98,10 +108,12 @@ pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Act
     let (namespaces, held) = namespaces(&context.cache, &tenant);
     // From here on only those are owners whom somebody can vouch for.
     let (mut heeded, withheld) = trust::heeded(&tenant, |namespace| context.cache.home(namespace));
-    let (own_hosts, taken_hosts) = hosts::own(&tenant, context.cache.tenants.state().iter().map(AsRef::as_ref));
+    let others = if hosts::hosts(&tenant).is_empty() { Vec::new() } else { context.cache.tenants.state() };
+    let (own_hosts, taken_hosts) = hosts::own(&tenant, others.iter().map(AsRef::as_ref));
     if let Some(ingress) = &mut heeded.spec.ingress {
         ingress.hosts = Some(own_hosts);
     }
+    heeded.spec.storage_classes = resolve::storage_classes(&tenant.spec, context.cache.reclaim_policies().into_iter());
     let known: BTreeMap<_, _> = context
         .cache
         .sandboxes
@@ -118,8 +130,8 @@ pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Act
     findings.name_server_missing = isolated && context.name_servers.addresses.is_empty();
     findings.beyond_class.clone_from(&class.beyond);
     findings.failed.append(&mut unmade);
-    let mut wanted: HashSet<(Kind, Option<String>, String)> = HashSet::new();
-    let mut want = |object: &Object| wanted.insert((object.kind, object.namespace.clone(), object.name.clone()));
+    let mut wanted: HashSet<Key> = HashSet::new();
+    let mut want = |object: &Object| wanted.insert(Key::of(object));
 
     let siblings: Vec<String> = namespaces.iter().filter(|one| !one.terminating).map(|one| one.name.clone()).collect();
     // The grant remembers who was an owner, so it is read before it is written.
@@ -128,16 +140,21 @@ pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Act
     }
     // The mark restricts: programs in what an earlier Tenant left behind have it too.
     let marked: Vec<String> = siblings.iter().chain(held.iter().map(|(namespace, _)| namespace)).cloned().collect();
-    for grant in tenant::grants(&heeded).into_iter().chain(tenant::members(&name, &marked)) {
+    for (mark, subjects) in [(Mark::Owner, tenant::owners(&heeded)), (Mark::Member, tenant::members(&marked))] {
+        if let Err(error) = context.shards.say(mark, &name, &subjects, &context.scribe, &context.cache).await {
+            findings.failed.push(error.to_string());
+        }
+    }
+    for grant in tenant::grants(&heeded, context.bound) {
         want(&grant);
         if let Err(error) = context.scribe.put(&context.cache, &grant).await {
             findings.failed.push(error.to_string());
         }
     }
     let joining = siblings::pause(namespaces.iter().map(|one| one.created), Timestamp::now().as_second());
-    let wishes = network::wishes(context.cache.tenants.state().iter().map(AsRef::as_ref));
+    let wishes = network::wishes(peers(&tenant, &context.cache).iter().map(AsRef::as_ref));
     let shares = usize::try_from(budget::max_namespaces(&tenant.spec)).unwrap_or(1);
-    let (mut fresh, mut rounds) = (Vec::new(), Vec::new());
+    let (mut fresh, mut rounds, mut moved) = (Vec::new(), Vec::new(), BTreeMap::new());
     for (index, namespace) in namespaces.iter().enumerate() {
         findings.namespaces.push(TenantNamespaceStatus { name: namespace.name.clone(), uid: namespace.uid.clone() });
         if namespace.terminating {
@@ -152,7 +169,12 @@ pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Act
         let ground = namespace::ground(&heeded, &namespace.name, &network, has_share, context.cache.optional);
         let pods = PodBoundary { name_server: context.name_servers.for_namespace(&namespace.name, &network), ..pods.clone() };
         let live = context.cache.boundary(&namespace.name);
-        let named = live.as_ref().and_then(|live| serde_json::from_value(live.data["spec"]["siblings"].clone()).ok());
+        if let Some(other) = live.as_ref().and_then(|live| live["spec"]["tenant"]["name"].as_str()).filter(|other| *other != name)
+            && let Some(other) = context.cache.tenants.get(&ObjectRef::new(other))
+        {
+            moved.insert(namespace.name.clone(), (other, Some(Arc::clone(&tenant))));
+        }
+        let named = live.as_ref().and_then(|live| serde_json::from_value(live["spec"]["siblings"].clone()).ok());
         let named = siblings::now(named, siblings::named(&siblings, &namespace.name), joining.is_some());
         let boundary = namespace::boundary(&heeded, namespace, &pods, &network, named, has_share);
         // What a class that is not there would bound is not known.
@@ -169,11 +191,14 @@ pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Act
     }
     fresh.append(&mut rounds);
     let mut rounds = futures::stream::iter(fresh).buffered(CONCURRENT_NAMESPACES);
-    let mut guarded = Vec::new();
+    let (mut guarded, mut arrived) = (Vec::new(), Vec::new());
     while let Some((namespace, rules, outcome)) = rounds.next().await {
         match outcome {
             Ok(true) => {
                 findings.guarded += 1;
+                if rules.0 && !context.cache.births.knows(&namespace.uid) {
+                    arrived.push(namespace.name.clone());
+                }
                 guarded.push((namespace, rules));
             }
             Ok(false) => findings.waiting.push(namespace.name.clone()),
@@ -182,15 +207,33 @@ pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Act
     }
     findings.waiting.sort();
     let left: HashSet<&String> = findings.terminating.iter().chain(held.iter().map(|(namespace, _)| namespace)).collect();
-    for (kind, object) in context.cache.labelled(TENANT_LABEL, &name) {
-        let key = (kind, object.namespace(), object.name_any());
-        let left = object.namespace().is_some_and(|namespace| left.contains(&namespace))
-            || (Kind::OPTIONAL.contains(&kind) && left.iter().any(|one| cluster_network::name(one) == object.name_any()));
-        if !wanted.contains(&key)
-            && !left
-            && let Err(error) = context.scribe.remove(kind, &object).await
+    for key in context.cache.owned_by(&Whose::Tenant(name.clone())) {
+        let left = key.namespace.as_ref().is_some_and(|namespace| left.contains(namespace))
+            || (Kind::OPTIONAL.contains(&key.kind) && left.iter().any(|one| cluster_network::name(one) == key.name));
+        if wanted.contains(&*key) || left {
+            continue;
+        }
+        if let Some(namespace) = key.namespace.as_ref().and_then(|namespace| context.cache.namespace(namespace))
+            && namespace.name_any() != GRANTS_NAMESPACE
         {
+            let now = namespace.labels().get(TENANT_LABEL);
+            if now != Some(&name) {
+                let to = now.and_then(|now| context.cache.tenants.get(&ObjectRef::new(now)));
+                moved.insert(namespace.name_any(), (Arc::clone(&tenant), to));
+            }
+        }
+        if let Err(error) = context.scribe.remove_known(&context.cache, &key).await {
             findings.failed.push(error.to_string());
+        }
+    }
+    if let Some(news) = conditions::adopted(&arrived) {
+        announce(&tenant, news, &context).await;
+    }
+    // Only now, as who still has rights there could give them to himself again.
+    for (namespace, (from, to)) in moved {
+        announce(&tenant, conditions::moved(&namespace, from.name_any() != name, to.is_some()), &context).await;
+        if let Some(news) = leavers::moved(&namespace, &from, to.as_deref(), &context.scribe, &context.cache).await {
+            announce(&tenant, news, &context).await;
         }
     }
     findings.would_deny = survey_all(&tenant, guarded, &siblings, &context).await;
@@ -230,6 +273,13 @@ fn classed(tenant: &Tenant, cache: &Cache) -> (Tenant, Classed) {
     (tenant, class)
 }
 
+/// The Tenants that it names as peers.
+fn peers(tenant: &Tenant, cache: &Cache) -> Vec<Arc<Tenant>> {
+    let network = tenant.spec.network.as_ref();
+    let named = network.iter().flat_map(|network| &network.peers);
+    named.filter_map(|peer| cache.tenants.get(&ObjectRef::new(&peer.tenant_name))).collect()
+}
+
 /// Whether the Tenant refuses nothing that could only be told.
 fn is_looking(tenant: &Tenant) -> bool {
     tenant.spec.enforcement_mode.unwrap_or_default() != EnforcementMode::Enforce
@@ -263,15 +313,19 @@ async fn survey_all(
             Err(error) => tracing::warn!(tenant = name, namespace, error = said(&error), "could not look through a namespace"),
         }
     }
-    let told = survey.told();
-    context.surveys.lock().unwrap_or_else(PoisonError::into_inner).insert(name, survey);
+    let (told, now) = (survey.told(), survey.objects());
+    let before = context.surveys.lock().unwrap_or_else(PoisonError::into_inner).insert(name, survey);
+    context.scribe.metrics.would_deny(before.map_or(0, |before| before.objects()), now);
     told
 }
 
 /// Makes declared namespaces and puts managed labels in place; gives names that are somebody else's, and what was refused.
 async fn tend(tenant: &Tenant, context: &Context) -> (Vec<String>, Vec<String>) {
-    let labels = |one: &Arc<kube::api::PartialObjectMeta<CoreNamespace>>| (one.name_any(), one.labels().clone());
-    let todo = declared::declared(tenant, &context.cache.namespaces.state().iter().map(labels).collect());
+    let labels = |one: Arc<kube::api::PartialObjectMeta<CoreNamespace>>| (one.name_any(), one.labels().clone());
+    let names = tenant.spec.namespaces.iter().flat_map(|said| said.declared.iter().flatten());
+    let known = names.filter_map(|declared| context.cache.namespace(&declared.name));
+    let known = known.chain(context.cache.namespaces_of(&tenant.name_any())).map(labels);
+    let todo = declared::declared(tenant, &known.collect());
     let (api, mut failed): (Api<DynamicObject>, _) =
         (Api::all_with(context.scribe.client.clone(), &kube::api::ApiResource::erase::<CoreNamespace>(&())), Vec::new());
     let mut note = |name: &str, outcome: Result<DynamicObject, kube::Error>| match outcome {
@@ -308,13 +362,9 @@ pub fn on_error(_: Arc<Tenant>, error: &Error, _: Arc<Context>) -> Action {
 
 /// The Tenant's namespaces, oldest first, and apart from them those of earlier Tenants of its name, each with that one's UID.
 fn namespaces(cache: &Cache, tenant: &Tenant) -> (Vec<Namespace>, Vec<(String, String)>) {
-    let name = tenant.name_any();
-    let belongs = |namespace: &kube::api::PartialObjectMeta<CoreNamespace>| {
-        namespace.labels().get(TENANT_LABEL).is_some_and(|label| *label == name)
-    };
     let (mut namespaces, mut held) = (Vec::new(), Vec::new());
-    for namespace in cache.namespaces.state_filter(belongs) {
-        let boundary = cache.boundary(&namespace.name_any()).map(|boundary| boundary.data.clone());
+    for namespace in cache.namespaces_of(&tenant.name_any()) {
+        let boundary = cache.boundary(&namespace.name_any());
         if let Some(uid) = heir::predecessor(tenant, boundary.as_ref()) {
             held.push((namespace.name_any(), uid));
             continue;
@@ -338,7 +388,6 @@ fn usage(cache: &Cache, tenant: &Tenant, namespaces: &[Namespace]) -> Option<fre
         .flat_map(|namespace| budget::objects(&tenant.name_any(), &namespace.name, &tenant.spec, true))
         .filter(|object| object.kind == Kind::ResourceQuota)
         .filter_map(|object| cache.live(&object))
-        .filter_map(|live| serde_json::to_value(&*live).ok())
         .collect();
     budget::status(&tenant.spec, quotas.iter())
 }
@@ -396,11 +445,10 @@ async fn release(tenant: &Tenant, context: &Context) -> Result<Action, Error> {
         return Ok(Action::await_change());
     }
     // First of all nobody may make further namespaces.
-    for grant in tenant::grants(tenant) {
-        if let Some(live) = context.cache.live(&grant) {
-            context.scribe.remove(grant.kind, &live).await?;
-        }
+    for grant in tenant::grant_keys(&name) {
+        context.scribe.remove_known(&context.cache, &grant).await?;
     }
+    context.shards.say(Mark::Owner, &name, &[], &context.scribe, &context.cache).await?;
     if tenant.spec.deletion_policy == Some(DeletionPolicy::Delete) {
         // What an earlier Tenant of this name left behind is not this one's to delete.
         let (left, _) = namespaces(&context.cache, tenant);
@@ -429,15 +477,12 @@ async fn release(tenant: &Tenant, context: &Context) -> Result<Action, Error> {
             return Ok(Action::requeue(RETRY));
         }
     }
-    // Only a name is needed to take the mark away.
-    let members = tenant::members(&name, std::slice::from_ref(&name));
-    if let Some((kind, live)) = members.and_then(|members| Some((members.kind, context.cache.live(&members)?))) {
-        context.scribe.remove(kind, &live).await?;
-    }
+    context.shards.say(Mark::Member, &name, &[], &context.scribe, &context.cache).await?;
     let finalizers = tenant.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER).cloned().collect();
     set_finalizers(tenant, finalizers, context).await?;
     context.told.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
-    context.surveys.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+    let before = context.surveys.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+    context.scribe.metrics.would_deny(before.map_or(0, |before| before.objects()), 0);
     Ok(Action::await_change())
 }
 

@@ -27,7 +27,8 @@ impl Wakes {
         self.came.notify_one();
     }
 
-    async fn next(&self) -> String {
+    /// Takes one out; waits for it.
+    pub async fn next(&self) -> String {
         loop {
             let next = self.names.lock().unwrap_or_else(PoisonError::into_inner).pop_first();
             match next {

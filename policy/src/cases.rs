@@ -103,6 +103,8 @@ pub struct Case {
     pub rules: bool,
     /// What a live API server says.
     pub live: Live,
+    /// Whether `old` is from before the boundary. Sent live by itself, in a namespace that is taken in.
+    pub older: bool,
 }
 
 /// A kind of objects.
@@ -174,6 +176,8 @@ struct Entry {
     rules: Option<bool>,
     #[serde(default)]
     live: Live,
+    #[serde(default)]
+    older: bool,
 }
 
 #[derive(Deserialize)]
@@ -258,7 +262,8 @@ fn area(area: Area) -> Vec<Case> {
             completed: entry.completed,
             floor: entry.floor.unwrap_or(true),
             rules: entry.rules.unwrap_or(!area.floor_only),
-            live: entry.live,
+            live: if entry.older { Live::No } else { entry.live },
+            older: entry.older,
         };
         let Some(content) = &entry.container else {
             cases.push(case);

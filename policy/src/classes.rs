@@ -170,6 +170,10 @@ fn bound(spec: &mut TenantSpec, bounds: &TenantBounds, beyond: &mut Vec<String>)
     if let Some(choice) = &bounds.storage_classes {
         narrow_choice("storageClasses.allowed", &mut spec.storage_classes, &choice.allowed, beyond);
     }
+    if let Some(choice) = &bounds.snapshot_classes {
+        let classes = spec.snapshot_classes.get_or_insert_with(|| choice.allowed.clone());
+        narrow("snapshotClasses", classes, &choice.allowed, beyond);
+    }
     if let Some(choice) = &bounds.priority_classes
         && spec.priority_classes.is_some()
     {
@@ -195,6 +199,12 @@ fn bound(spec: &mut TenantSpec, bounds: &TenantBounds, beyond: &mut Vec<String>)
             beyond.push("podSecurity.level: Baseline".to_owned());
         }
         security.level = Some(PodSecurityLevel::Restricted);
+        let spared = bounds.pod_security.as_ref().and_then(|least| least.exceptions.clone()).unwrap_or_default();
+        if let Some(exceptions) = &mut security.exceptions {
+            let lost = exceptions.iter().filter(|one| !spared.contains(one));
+            beyond.extend(lost.map(|one| format!("podSecurity.exceptions: {}", one.name())));
+            exceptions.retain(|one| spared.contains(one));
+        }
     }
     if let (Some(most), Some(services)) = (&bounds.services, &mut spec.services) {
         let types = services.types.iter().flatten().filter(|one| !most.types.contains(one));
@@ -243,8 +253,9 @@ mod tests {
     fn no_tenant_has_more_than_its_class() {
         let class = class(json!({"bounds": {
             "quota": {"max": {"pods": "100", "requests.memory": "8Gi"}}, "namespaces": {"max": 4}, "runtimes": {"allowed": ["microvm"]},
-            "storageClasses": {"allowed": ["fast", "bulk-*"]}, "priorityClasses": {"allowed": ["tenant-*"]},
-            "ownerClusterRoleNames": ["edit", "view"], "podSecurity": {"level": "Restricted"}, "services": {"types": ["LoadBalancer"]},
+            "storageClasses": {"allowed": ["fast", "bulk-*"]}, "priorityClasses": {"allowed": ["tenant-*"]}, "snapshotClasses": {"allowed": ["hourly", "bulk-*"]},
+            "ownerClusterRoleNames": ["edit", "view"], "podSecurity": {"level": "Restricted", "exceptions": ["User"]},
+            "services": {"types": ["LoadBalancer"]},
         }}));
         for (what, said, in_force, expected) in [
             (
@@ -253,7 +264,7 @@ mod tests {
                 json!({
                     "owners": [{"kind": "User", "name": "alice", "clusterRoleNames": ["edit"]}],
                     "quota": {"hard": {"pods": "100", "requests.memory": "8Gi"}}, "namespaces": {"max": 4}, "runtimes": {"allowed": ["microvm"]},
-                    "storageClasses": {"allowed": ["fast", "bulk-*"]}, "podSecurity": {"level": "Restricted"},
+                    "storageClasses": {"allowed": ["fast", "bulk-*"]}, "podSecurity": {"level": "Restricted"}, "snapshotClasses": ["hourly", "bulk-*"],
                 }),
                 vec![],
             ),
@@ -262,12 +273,13 @@ mod tests {
                 json!({
                     "owners": [{"kind": "User", "name": "alice", "clusterRoleNames": ["view"]}], "quota": {"hard": {"pods": "9", "requests.memory": "1Gi", "secrets": "5"}},
                     "namespaces": {"max": 1}, "storageClasses": {"default": "bulk-a", "allowed": ["bulk-a"]}, "priorityClasses": {"allowed": ["tenant-low"]},
-                    "services": {"types": ["LoadBalancer"]},
+                    "services": {"types": ["LoadBalancer"]}, "snapshotClasses": ["bulk-a*"], "podSecurity": {"level": "Restricted", "exceptions": ["User"]},
                 }),
                 json!({
                     "owners": [{"kind": "User", "name": "alice", "clusterRoleNames": ["view"]}], "quota": {"hard": {"pods": "9", "requests.memory": "1Gi", "secrets": "5"}},
                     "namespaces": {"max": 1}, "runtimes": {"allowed": ["microvm"]}, "storageClasses": {"default": "bulk-a", "allowed": ["bulk-a"]},
-                    "priorityClasses": {"allowed": ["tenant-low"]}, "podSecurity": {"level": "Restricted"}, "services": {"types": ["LoadBalancer"]},
+                    "priorityClasses": {"allowed": ["tenant-low"]}, "podSecurity": {"level": "Restricted", "exceptions": ["User"]}, "services": {"types": ["LoadBalancer"]},
+                    "snapshotClasses": ["bulk-a*"],
                 }),
                 vec![],
             ),
@@ -276,13 +288,14 @@ mod tests {
                 json!({
                     "quota": {"hard": {"pods": "1k", "requests.memory": "9Gi"}}, "namespaces": {"max": 5}, "runtimes": {"default": "runc", "allowed": ["runc", "microvm"]},
                     "storageClasses": {"default": "slow", "allowed": ["*", "slow", "fast"]}, "priorityClasses": {"allowed": ["system-*", "tenant-*"]},
-                    "podSecurity": {"level": "Baseline"}, "services": {"types": ["NodePort", "LoadBalancer"]},
-                    "roleBindings": [{"name": "all", "clusterRoleName": "admin", "subjects": []}],
+                    "podSecurity": {"level": "Baseline", "exceptions": ["User", "Capabilities"]}, "services": {"types": ["NodePort", "LoadBalancer"]},
+                    "roleBindings": [{"name": "all", "clusterRoleName": "admin", "subjects": []}], "snapshotClasses": ["*", "hourly"],
                 }),
                 json!({
                     "owners": [{"kind": "User", "name": "alice", "clusterRoleNames": []}], "quota": {"hard": {"pods": "100", "requests.memory": "8Gi"}},
                     "namespaces": {"max": 4}, "runtimes": {"allowed": ["microvm"]}, "storageClasses": {"allowed": ["fast"]},
-                    "priorityClasses": {"allowed": ["tenant-*"]}, "podSecurity": {"level": "Restricted"}, "services": {"types": ["LoadBalancer"]}, "roleBindings": [],
+                    "priorityClasses": {"allowed": ["tenant-*"]}, "podSecurity": {"level": "Restricted", "exceptions": ["User"]}, "services": {"types": ["LoadBalancer"]}, "roleBindings": [],
+                    "snapshotClasses": ["hourly"],
                 }),
                 vec![
                     "quota.hard[pods]: 1k",
@@ -291,10 +304,12 @@ mod tests {
                     "runtimes.allowed: runc",
                     "storageClasses.allowed: *",
                     "storageClasses.allowed: slow",
+                    "snapshotClasses: *",
                     "priorityClasses.allowed: system-*",
                     "owners[0].clusterRoleNames: admin",
                     "roleBindings[all].clusterRoleName: admin",
                     "podSecurity.level: Baseline",
+                    "podSecurity.exceptions: Capabilities",
                     "services.types: NodePort",
                 ],
             ),

@@ -4,6 +4,8 @@
 //! `charts/freehold/templates/floor/pods-boundary.yaml`. An extended resource such as `devices.example/kvm` is a device file of the
 //! host in the container, so none is allowed unless listed. Claims (DRA) are judged where they are made, by their class.
 
+use std::collections::BTreeSet;
+
 use freehold_crds::{PodBoundary, UserNamespaces};
 use json_patch::PatchOperation;
 
@@ -30,21 +32,32 @@ pub fn host_users(prefix: &str, limits: &PodBoundary, template: bool, pod: &Pod)
     refused.then(|| Denial::new(format!("{prefix}spec.hostUsers"), value, "user namespaces", "false"))
 }
 
-/// Resources that the tenant does not have.
-pub fn check(prefix: &str, limits: &PodBoundary, pod: &Pod) -> Vec<Denial> {
+/// Resources that the tenant does not have, and of a pod that exists those that it did not have either.
+pub fn check(prefix: &str, limits: &PodBoundary, old: Option<&Pod>, pod: &Pod) -> Vec<Denial> {
+    let mut before = BTreeSet::new();
+    for one in old.iter().flat_map(|old| all(old)) {
+        before.extend(one.1.limits.keys().chain(one.1.requests.keys()));
+    }
     let mut denials = Vec::new();
-    resources(&format!("{prefix}spec.resources"), limits, &pod.spec.resources, &mut denials);
-    for (list, containers) in pod.spec.lists() {
-        for (index, container) in containers.iter().enumerate() {
-            resources(&format!("{prefix}spec.{list}[{index}].resources"), limits, &container.resources, &mut denials);
-        }
+    for (at, one) in all(pod) {
+        resources(&format!("{prefix}spec{at}.resources"), limits, &before, one, &mut denials);
     }
     denials
 }
 
-fn resources(at: &str, limits: &PodBoundary, resources: &Resources, denials: &mut Vec<Denial>) {
+/// All places of a pod that ask for resources.
+fn all(pod: &Pod) -> Vec<(String, &Resources)> {
+    let of_lists = pod.spec.lists().into_iter().flat_map(|(list, containers)| {
+        containers.iter().enumerate().map(move |(index, container)| (format!(".{list}[{index}]"), &container.resources))
+    });
+    pod.spec.resources.iter().map(|resources| (String::new(), resources)).chain(of_lists).collect()
+}
+
+fn resources(at: &str, limits: &PodBoundary, before: &BTreeSet<&String>, resources: &Resources, denials: &mut Vec<Denial>) {
     for (field, amounts) in [("limits", &resources.limits), ("requests", &resources.requests)] {
-        let foreign = |name: &&String| !RESOURCES.contains(&name.as_str()) && !listed(&limits.extended_resources, name);
+        let foreign = |name: &&String| {
+            !RESOURCES.contains(&name.as_str()) && !listed(&limits.extended_resources, name) && !before.contains(name)
+        };
         for name in amounts.keys().filter(foreign) {
             let known: Vec<String> =
                 RESOURCES.iter().map(|name| (*name).to_owned()).chain(limits.extended_resources.clone()).collect();

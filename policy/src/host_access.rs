@@ -6,8 +6,8 @@
 //! Baseline forgets the volumes that the node mounts from an address in the pod (nfs, iscsi, disks of clouds): a foreign disk.
 //! Source of the lists: Kubernetes, "Pod Security Standards", Baseline.
 
-use crate::Denial;
 use crate::view::{Action, Container, Pod, PodSpec, Profile, SeLinuxOptions, WindowsOptions};
+use crate::{Denial, worse};
 
 /// Capabilities that containers may add: the default set of container runtimes.
 pub const CAPABILITIES: &[&str] = &[
@@ -73,12 +73,18 @@ fn configures_runtime(key: &str) -> bool {
 }
 
 /// All that gives a pod access to its node, `prefix` being where the pod stands in the object (empty, or `spec.template.`).
-/// Of a pod that exists, annotations that stay as they are were set by plug-ins, or are older than the rule.
+/// Of a pod that exists only what is worse than before: what stood there was set by plug-ins, or is older than the rule.
 pub fn check(prefix: &str, old: Option<&Pod>, pod: &Pod) -> Vec<Denial> {
     let mut denials = Vec::new();
     annotations(&format!("{prefix}metadata.annotations"), old, pod, &mut denials);
-    pod_level(&format!("{prefix}spec"), &pod.spec, &mut denials);
-    for (list, containers) in pod.spec.lists() {
+    denials.extend(worse(old.map(|old| of_spec(prefix, &old.spec)), of_spec(prefix, &pod.spec)));
+    denials
+}
+
+fn of_spec(prefix: &str, spec: &PodSpec) -> Vec<Denial> {
+    let mut denials = Vec::new();
+    pod_level(&format!("{prefix}spec"), spec, &mut denials);
+    for (list, containers) in spec.lists() {
         for (index, container) in containers.iter().enumerate() {
             container_level(&format!("{prefix}spec.{list}[{index}]"), container, &mut denials);
         }
@@ -87,12 +93,13 @@ pub fn check(prefix: &str, old: Option<&Pod>, pod: &Pod) -> Vec<Denial> {
 }
 
 fn annotations(at: &str, old: Option<&Pod>, pod: &Pod, denials: &mut Vec<Denial>) {
-    for (key, value) in &pod.metadata.annotations {
+    let stood = |(key, value): &(&String, &String)| old.and_then(|old| old.metadata.annotations.get(*key)) == Some(*value);
+    for (key, value) in pod.metadata.annotations.iter().filter(|one| !stood(one)) {
         let confined = value == "runtime/default" || value.starts_with("localhost/") || value.is_empty();
         if key.starts_with(APPARMOR_ANNOTATION) && !confined {
             denials.push(Denial::new(format!("{at}[{key}]"), value, "AppArmor profile", "runtime/default, localhost/…"));
         }
-        if configures_runtime(key) && old.and_then(|old| old.metadata.annotations.get(key)) != Some(value) {
+        if configures_runtime(key) {
             denials.push(Denial::new(format!("{at}[{key}]"), value, "runtime annotations", "leave it out"));
         }
     }

@@ -10,7 +10,7 @@
 use freehold_crds::{ImageDigest, ImageRules, PullPolicy};
 
 use crate::view::Pod;
-use crate::{Denial, shown_list};
+use crate::{Denial, listed, shown_list};
 
 /// An image that a pod names.
 struct Named<'a> {
@@ -64,6 +64,13 @@ fn from_listed(registries: &[String], full: &str) -> bool {
     })
 }
 
+/// The tag of a reference: `latest` if there is neither tag nor digest, as for the kubelet (its `ParseImageName`), none if there is a digest alone.
+fn tag(reference: &str) -> Option<&str> {
+    let (name, digest) = reference.split_once('@').map_or((reference, None), |(name, digest)| (name, Some(digest)));
+    let last = name.rsplit('/').next().unwrap_or_default();
+    last.split_once(':').map(|(_, tag)| tag).or(if digest.is_some() { None } else { Some("latest") })
+}
+
 /// All images that a pod may not run. Of a pod that exists only what changed is judged.
 pub fn check(prefix: &str, rules: &ImageRules, old: Option<&Pod>, new: &Pod) -> Vec<Denial> {
     let mut denials = Vec::new();
@@ -79,6 +86,12 @@ pub fn check(prefix: &str, rules: &ImageRules, old: Option<&Pod>, new: &Pod) -> 
         }
         if rules.digest == Some(ImageDigest::Required) && !image.reference.contains("@sha256:") {
             denials.push(Denial::new(&field, image.reference, "image digests", "an image by its content: name@sha256:…"));
+        }
+        if let (Some(tags), Some(tag)) = (&rules.tags, tag(image.reference))
+            && listed(&tags.forbidden, tag)
+        {
+            let allowed = format!("a tag, but not {}; without one it is latest", tags.forbidden.join(", "));
+            denials.push(Denial::new(&field, image.reference, "image tags", allowed));
         }
         if let (Some(allowed), (pull, Some(value))) = (&rules.pull_policies, image.pull) {
             let names: Vec<_> = allowed.iter().copied().map(PullPolicy::name).collect();
@@ -107,6 +120,21 @@ mod tests {
             ("a/é:b", "docker.io/a/é:b"),
         ] {
             assert_eq!(full(reference), expected);
+        }
+    }
+
+    #[test]
+    fn a_tag_is_what_the_kubelet_takes_for_it() {
+        for (reference, expected) in [
+            ("nginx", Some("latest")),
+            ("nginx:1.29", Some("1.29")),
+            ("registry.example:5000/app", Some("latest")),
+            ("registry.example:5000/app:2", Some("2")),
+            ("app@sha256:00", None),
+            ("app:dev@sha256:00", Some("dev")),
+            ("registry.example:5000/app@sha256:00", None),
+        ] {
+            assert_eq!(tag(reference), expected, "{reference}");
         }
     }
 

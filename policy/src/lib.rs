@@ -23,6 +23,7 @@ pub mod objects;
 pub mod placement;
 pub mod pods;
 pub mod priority;
+pub mod qos;
 pub mod quantity;
 pub mod restricted;
 pub mod role_bindings;
@@ -33,6 +34,8 @@ pub mod tokens;
 pub mod view;
 
 use std::fmt;
+
+use freehold_crds::EnforcementMode;
 
 /// The label by which a Namespace says whose it is.
 pub const TENANT_LABEL: &str = "freehold.dev/tenant";
@@ -76,13 +79,24 @@ impl fmt::Display for Denial {
 pub struct Decision {
     /// What refuses the object. Empty means admitted.
     pub denials: Vec<Denial>,
-    /// What would refuse it if the tenant's enforcementMode were Enforce: said as a warning, counted, never refusing.
+    /// What would refuse it if the tenant's enforcementMode were Enforce and is Warn: said as a warning, counted, never refusing.
     pub observed: Vec<Denial>,
+    /// The same where it is Audit: counted and never said.
+    pub audited: Vec<Denial>,
     /// What completes the object. Empty unless the object is admitted with it.
     pub patch: json_patch::Patch,
 }
 
 impl Decision {
+    /// Where that goes of which the tenant's mode decides.
+    pub(crate) fn by_mode(&mut self, mode: EnforcementMode) -> &mut Vec<Denial> {
+        match mode {
+            EnforcementMode::Enforce => &mut self.denials,
+            EnforcementMode::Warn => &mut self.observed,
+            EnforcementMode::Audit => &mut self.audited,
+        }
+    }
+
     /// Whether nothing stands against the object.
     pub fn admitted(&self) -> bool {
         self.denials.is_empty()
@@ -101,6 +115,25 @@ pub enum Phase {
     Complete,
     /// The validating call, or a look at what exists: the object is final, what is missing is a denial.
     Judge,
+}
+
+/// What an update makes worse: of what stands against an object now, all that did not stand against it before, wherever in its lists. So a rule
+/// that came later, or a namespace that was taken in, is in nobody's way who changes something else.
+///
+/// Values are compared as far as they are shown; rules whose values are longer and can change compare them whole, by themselves.
+pub(crate) fn worse(before: Option<Vec<Denial>>, now: Vec<Denial>) -> Vec<Denial> {
+    let place = |denial: &Denial| {
+        denial.field.split('[').map(|part| part.split_once(']').map_or(part, |(_, rest)| rest)).collect::<String>()
+    };
+    let mut before: Vec<_> = before.unwrap_or_default().into_iter().map(|denial| (place(&denial), denial)).collect();
+    now.into_iter()
+        .filter(|denial| {
+            let at = place(denial);
+            let same =
+                before.iter().position(|(place, old)| *place == at && old.value == denial.value && old.rule == denial.rule);
+            same.map(|index| before.swap_remove(index)).is_none()
+        })
+        .collect()
 }
 
 /// Whether `name` is in a list of exact names and names with a trailing `*`.

@@ -23,6 +23,10 @@ pub const BELONG: &str = "belong";
 /// Verb on `tenants`, without a name, that only wide administrators hold: may create namespaces of no tenant although an owner.
 pub const ROAM: &str = "roam";
 
+/// Where [`OWN`] and [`NAME`] are asked, and bound for owners who may not see their Tenant: what is bound in a namespace costs requests there alone, what is
+/// bound across the cluster costs all. Who holds them across the cluster holds them there too.
+pub const GRANTS_NAMESPACE: &str = "freehold-system";
+
 /// The account that keeps what is guarded as the Tenant says.
 pub const OPERATOR: &str = "system:serviceaccount:freehold-system:freehold-operator";
 
@@ -63,6 +67,13 @@ pub struct Question {
     pub verb: &'static str,
     /// Name of a tenant; None asks without a name. Never empty: an empty name would ask for all tenants.
     pub tenant: Option<String>,
+}
+
+impl Question {
+    /// The namespace in which it is asked, if not across the cluster.
+    pub fn namespace(&self) -> Option<&'static str> {
+        matches!(self.verb, OWN | NAME).then_some(GRANTS_NAMESPACE)
+    }
 }
 
 /// Who asks and what RBAC said about them.

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::view::{DeviceClaim, Ingress, Metadata, PersistentVolumeClaim, Pod, RoleBinding, Service, Workload};
 use crate::{
     Decision, Denial, Phase, device_claims, ingresses, listed, metadata, network, pods, role_bindings, services, shown_list,
-    storage,
+    storage, worse,
 };
 
 /// An object that has rules.
@@ -97,6 +97,25 @@ impl Object {
     }
 }
 
+/// Who writes an object that exists. Controllers of load balancers and of Ingresses note on it what they made of it, under the very keys by which
+/// they are configured: `metallb.io/ip-allocated-from-pool`, `cloud.google.com/neg-status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writer {
+    /// A person, or a program of the tenant's.
+    Tenant,
+    /// A program that may be such a controller. Whether it is a tenant's own after all (it holds `belong`) only the authorizer knows: the floor asks.
+    Platform,
+}
+
+impl Writer {
+    /// By the name that the API server authenticated; `siblings` are the tenant's namespaces.
+    pub fn of(username: &str, siblings: &[String]) -> Self {
+        let namespace = username.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split(':').next());
+        let own = namespace.is_some_and(|namespace| siblings.iter().any(|sibling| sibling == namespace));
+        if own || !username.starts_with("system:") { Self::Tenant } else { Self::Platform }
+    }
+}
+
 /// What a kind's rules found.
 #[derive(Debug, Default)]
 pub struct Found {
@@ -118,13 +137,33 @@ impl Found {
     }
 }
 
+/// Of several objects in one.
+impl FromIterator<Found> for Found {
+    fn from_iter<T: IntoIterator<Item = Self>>(all: T) -> Self {
+        let mut found = Self::default();
+        for one in all {
+            found.always.extend(one.always);
+            found.by_mode.extend(one.by_mode);
+            found.missing.extend(one.missing);
+        }
+        found
+    }
+}
+
 impl Found {
+    /// What is worse than before of what is made from a template later: what is missing is filled in then.
+    pub(crate) fn told(self, before: Option<Self>, boundary: &BoundarySpec, decision: &mut Decision) {
+        let (always, by_mode) = before.map(|before| (before.always, before.by_mode)).unzip();
+        decision.denials.extend(worse(always, self.always));
+        decision.by_mode(boundary.enforcement_mode).extend(worse(by_mode, self.by_mode));
+    }
+
     /// The decision, by the tenant's mode and who asks.
     pub(crate) fn decide(self, boundary: &BoundarySpec, phase: Phase) -> Decision {
         let enforced = boundary.enforcement_mode == EnforcementMode::Enforce;
         let mut decision = Decision { denials: self.always, ..Decision::default() };
         let (operations, missing): (Vec<_>, Vec<_>) = self.missing.into_iter().unzip();
-        let target = if enforced { &mut decision.denials } else { &mut decision.observed };
+        let target = decision.by_mode(boundary.enforcement_mode);
         target.extend(self.by_mode);
         if !(enforced && phase == Phase::Complete) {
             target.extend(missing);
@@ -135,18 +174,26 @@ impl Found {
     }
 }
 
-/// An object that is created, or (with `old`) updated.
-pub fn check(boundary: &BoundarySpec, namespace: &str, phase: Phase, old: Option<&Object>, new: &Object) -> Decision {
+/// An object that is created, or (with `old`) updated by `writer`, and then judged by what that makes worse.
+pub fn check(
+    boundary: &BoundarySpec,
+    namespace: &str,
+    phase: Phase,
+    writer: Writer,
+    old: Option<&Object>,
+    new: &Object,
+) -> Decision {
     let before = old.map(|old| &old.said);
     let carried = metadata::check(&boundary.objects, new.kind, old.map(|old| &old.metadata), &new.metadata);
     let mut found = match (before, &new.said) {
         (Some(before), said) if before == said => Found::default(),
-        (None, Said::Service(new)) => services::check(&boundary.services, None, new),
-        (Some(Said::Service(old)), Said::Service(new)) => services::check(&boundary.services, Some(old), new),
-        (None, Said::Ingress(new)) => ingresses::check(&boundary.ingress, None, new),
-        (Some(Said::Ingress(old)), Said::Ingress(new)) => ingresses::check(&boundary.ingress, Some(old), new),
-        (_, Said::NetworkPolicy(new)) => network::check(boundary, namespace, new),
-        (None, Said::Claim(new)) => storage::check(&boundary.storage, namespace, new),
+        (None, Said::Service(new)) => services::check(&boundary.services, writer, None, new),
+        (Some(Said::Service(old)), Said::Service(new)) => services::check(&boundary.services, writer, Some(old), new),
+        (None, Said::Ingress(new)) => ingresses::check(&boundary.ingress, writer, None, new),
+        (Some(Said::Ingress(old)), Said::Ingress(new)) => ingresses::check(&boundary.ingress, writer, Some(old), new),
+        (None, Said::NetworkPolicy(new)) => network::check(boundary, namespace, None, new),
+        (Some(Said::NetworkPolicy(old)), Said::NetworkPolicy(new)) => network::check(boundary, namespace, Some(old), new),
+        (None, Said::Claim(new)) => storage::check("", &boundary.storage, namespace, new),
         (None, Said::RoleBinding(new)) => role_bindings::check(boundary, None, new),
         (Some(Said::RoleBinding(old)), Said::RoleBinding(new)) => role_bindings::check(boundary, Some(old), new),
         (None, Said::Devices(new)) => device_claims::check(&boundary.pods, new),
@@ -165,6 +212,7 @@ pub fn check(boundary: &BoundarySpec, namespace: &str, phase: Phase, old: Option
 fn told(mut one: Decision, other: Decision) -> Decision {
     one.denials.extend(other.denials);
     one.observed.extend(other.observed);
+    one.audited.extend(other.audited);
     if !one.admitted() {
         one.patch.0.clear();
     }
@@ -174,13 +222,19 @@ fn told(mut one: Decision, other: Decision) -> Decision {
 /// A workload whose pods could never run: told when it is applied. Its pods are refused in any case.
 fn workload(boundary: &BoundarySpec, namespace: &str, old: Option<&Said>, new: &Workload) -> Decision {
     let Some((prefix, pod)) = template(new) else { return Decision::default() };
-    if let Some(Said::Workload(old)) = old
-        && template(old).is_some_and(|(_, old)| old == pod)
-    {
+    let old = match old {
+        Some(Said::Workload(old)) => Some(old),
+        _ => None,
+    };
+    let before = old.and_then(|old| template(old)).map(|(_, old)| old);
+    if before == Some(pod) {
         return Decision::default();
     }
-    let mut decision = pods::check_template(boundary, namespace, prefix, pod);
+    let mut decision = pods::check_template(boundary, namespace, prefix, before, pod);
+    let claims = |workload: &Workload| storage::templates(&boundary.storage, namespace, workload);
+    claims(new).told(old.map(|old| claims(old)), boundary, &mut decision);
     if boundary.template_violations == TemplateViolations::Warn {
+        // What is refused of its pods in every mode is said in every mode.
         let denials = std::mem::take(&mut decision.denials);
         decision.observed.splice(0..0, denials);
     }
@@ -192,14 +246,19 @@ fn template(workload: &Workload) -> Option<(&'static str, &Pod)> {
     workload.spec.template.as_ref().map(|pod| ("spec.template.", pod)).or(inner)
 }
 
-/// Annotations that begin with one of `guarded` and are neither harmless nor listed; of an object that exists only changed ones.
+/// Annotations that begin with one of `guarded` and are neither harmless nor listed; of an object that exists only changed ones, unless a controller
+/// changes them.
 pub(crate) fn annotations(
     guarded: &[&str],
     harmless: &[&str],
     allowed: &[String],
+    writer: Writer,
     old: Option<&Metadata>,
     new: &Metadata,
 ) -> Vec<Denial> {
+    if old.is_some() && writer == Writer::Platform {
+        return Vec::new();
+    }
     let refused = |(key, value): &(&String, &String)| {
         guarded.iter().any(|start| key.starts_with(start))
             && !harmless.contains(&key.as_str())

@@ -8,8 +8,8 @@ use freehold_crds::{PodBoundary, TolerationOperator, TolerationRule};
 use json_patch::PatchOperation;
 use serde_json::json;
 
-use crate::view::{AffinityTerm, Pod, Toleration};
-use crate::{Denial, TENANT_LABEL, listed, set, shown_list};
+use crate::view::{AffinityTerm, Pod, PodSpec, Toleration};
+use crate::{Denial, TENANT_LABEL, listed, set, shown_list, worse};
 
 /// The scheduler of those who name none.
 pub const DEFAULT_SCHEDULER: &str = "default-scheduler";
@@ -43,21 +43,25 @@ pub fn complete(tenant: &str, new: &Pod) -> Option<PatchOperation> {
     })
 }
 
-/// All that places a pod where it must not be. Of a pod that exists only tolerations are judged, if they change: nothing else can.
+/// All that places a pod where it must not be. Of a pod that exists only what is worse than before.
 pub fn check(prefix: &str, limits: &PodBoundary, home: Home, old: Option<&Pod>, new: &Pod) -> Vec<Denial> {
     let mut denials = Vec::new();
-    let spec = &new.spec;
-    let changed = old.is_none_or(|old| old.spec.tolerations != spec.tolerations);
-    for (index, toleration) in spec.tolerations.iter().enumerate().filter(|_| changed) {
+    let stood = |toleration: &Toleration| old.is_some_and(|old| old.spec.tolerations.contains(toleration));
+    for (index, toleration) in new.spec.tolerations.iter().enumerate().filter(|(_, one)| !stood(one)) {
         if !tolerable(&limits.tolerations, toleration) {
             let keys: Vec<String> = limits.tolerations.iter().map(said).collect();
             let allowed = if keys.is_empty() { "no taint but node conditions".to_owned() } else { shown_list(&keys) };
             denials.push(Denial::new(format!("{prefix}spec.tolerations[{index}]"), shown(toleration), "tolerations", allowed));
         }
     }
-    if old.is_some() {
-        return denials;
-    }
+    let placed = |pod: &Pod| placed(prefix, limits, home, &pod.spec);
+    denials.extend(worse(old.map(placed), placed(new)));
+    denials
+}
+
+/// Node, scheduler and affinity.
+fn placed(prefix: &str, limits: &PodBoundary, home: Home, spec: &PodSpec) -> Vec<Denial> {
+    let mut denials = Vec::new();
     if let Some(node) = spec.node_name.as_deref().filter(|name| !name.is_empty()) {
         let allowed = "unset: the scheduler chooses; narrow it with nodeSelector";
         denials.push(Denial::new(format!("{prefix}spec.nodeName"), node, "node names", allowed));

@@ -3,16 +3,16 @@
 //! Input is the Boundary of the namespace and the pod; the webhook answers with the output. A pod that exists is judged again
 //! only where its spec or annotations change: removing a finalizer from, or labelling, a pod older than the boundary passes.
 
-use freehold_crds::{BoundarySpec, BoundaryState, EnforcementMode, NodeTenancy, PodSecurityLevel};
+use freehold_crds::{BoundarySpec, BoundaryState, EnforcementMode, NodeTenancy, PodBoundary, PodSecurityLevel};
 
 use crate::placement::Home;
 use crate::view::Pod;
 use crate::{
-    Decision, Denial, Phase, devices, dns, host_access, images, metadata, placement, priority, restricted, runtime_class, set,
-    storage, tokens,
+    Decision, Denial, Phase, devices, dns, host_access, images, metadata, placement, priority, qos, restricted, runtime_class,
+    set, storage, tokens, worse,
 };
 
-/// A pod that is created, or (with `old`) updated, directly or through `pods/ephemeralcontainers` or `pods/resize`.
+/// A pod that is created, or (with `old`) updated and then judged by what that makes worse, directly or through `pods/ephemeralcontainers` or `pods/resize`.
 ///
 /// Host access and the namespace's state are always enforced. Everything else follows the Boundary's enforcementMode: with Warn or Audit nothing is
 /// refused and nothing is filled in, since a team that only looks must not find its pods elsewhere.
@@ -28,6 +28,7 @@ pub fn check(boundary: &BoundarySpec, namespace: &str, phase: Phase, old: Option
     if old.is_none() {
         decision.denials.extend(state(boundary));
     }
+    claims(boundary, namespace, "", old, new, &mut decision);
 
     // What completes a new pod; what it would complete does not stand against it.
     let (mut denials, mut patch) = (carried.by_mode, Vec::new());
@@ -49,6 +50,7 @@ pub fn check(boundary: &BoundarySpec, namespace: &str, phase: Phase, old: Option
         },
     }
     if old.is_none() {
+        denials.extend(qos::check(limits.qos_classes.as_deref(), new));
         match priority::complete(limits, &new.spec) {
             operations if completes && !operations.is_empty() => patch.extend(operations),
             _ => denials.extend(priority::check("", limits, &new.spec)),
@@ -75,20 +77,28 @@ pub fn check(boundary: &BoundarySpec, namespace: &str, phase: Phase, old: Option
         patch.extend(dns::complete(limits.name_server.as_ref(), &new.spec));
     }
 
-    let target = if enforced { &mut decision.denials } else { &mut decision.observed };
-    target.extend(denials);
+    decision.by_mode(boundary.enforcement_mode).extend(denials);
     if decision.admitted() {
         decision.patch.0 = patch;
     }
     decision
 }
 
-/// A workload's pod template, told at apply time; `prefix` is where it stands, such as `spec.template.`.
+/// A workload's pod template, told at apply time; `prefix` is where it stands, such as `spec.template.`, `old` what it was.
 ///
 /// What a template does not say is fine where its pods get a default.
-pub fn check_template(boundary: &BoundarySpec, namespace: &str, prefix: &str, template: &Pod) -> Decision {
-    let mut decision = Decision { denials: host_access::check(prefix, None, template), ..Decision::default() };
-    let limits = &boundary.pods;
+pub fn check_template(boundary: &BoundarySpec, namespace: &str, prefix: &str, old: Option<&Pod>, template: &Pod) -> Decision {
+    let mut decision = Decision { denials: host_access::check(prefix, old, template), ..Decision::default() };
+    let said = |template: &Pod| said(&boundary.pods, prefix, template);
+    let mut denials = worse(old.map(said), said(template));
+    denials.extend(common(boundary, namespace, prefix, old, template));
+    claims(boundary, namespace, prefix, old, template, &mut decision);
+    decision.by_mode(boundary.enforcement_mode).extend(denials);
+    decision
+}
+
+/// The rules that complete a pod: of a template only what it says counts.
+fn said(limits: &PodBoundary, prefix: &str, template: &Pod) -> Vec<Denial> {
     let mut denials = Vec::new();
     let name = template.spec.runtime_class_name.as_deref();
     if let runtime_class::Outcome::Deny(mut denial) = runtime_class::on_create(&limits.runtime_class_names, name) {
@@ -98,12 +108,14 @@ pub fn check_template(boundary: &BoundarySpec, namespace: &str, prefix: &str, te
     denials.extend(priority::check_template(prefix, limits, &template.spec));
     denials.extend(devices::host_users(prefix, limits, true, template));
     denials.extend(placement::node_selector(prefix, limits, template).into_iter().filter(|denial| denial.value != "(unset)"));
-    denials.extend(common(boundary, namespace, prefix, None, template));
-    match boundary.enforcement_mode {
-        EnforcementMode::Enforce => decision.denials.extend(denials),
-        EnforcementMode::Warn | EnforcementMode::Audit => decision.observed.extend(denials),
-    }
-    decision
+    denials.extend(qos::check_template(prefix, limits.qos_classes.as_deref(), template));
+    denials
+}
+
+/// Claims that are made with the pod.
+fn claims(boundary: &BoundarySpec, namespace: &str, prefix: &str, old: Option<&Pod>, new: &Pod, decision: &mut Decision) {
+    let claims = |pod: &Pod| storage::ephemeral(prefix, &boundary.storage, namespace, pod);
+    claims(new).told(old.map(claims), boundary, decision);
 }
 
 /// The rules that complete nothing.
@@ -112,11 +124,12 @@ fn common(boundary: &BoundarySpec, namespace: &str, prefix: &str, old: Option<&P
     let home = Home { tenant: &boundary.tenant.name, namespace };
     let mut denials = placement::check(prefix, limits, home, old, new);
     denials.extend(images::check(prefix, &limits.images, old, new));
-    denials.extend(devices::check(prefix, limits, new));
-    denials.extend(tokens::check(prefix, limits, new));
-    denials.extend(storage::inline(prefix, limits, new));
+    denials.extend(devices::check(prefix, limits, old, new));
+    let volumes = |pod: &Pod| [tokens::check(prefix, limits, pod), storage::inline(prefix, limits, pod)].concat();
+    denials.extend(worse(old.map(volumes), volumes(new)));
     if limits.security_level == PodSecurityLevel::Restricted {
-        denials.extend(restricted::check(prefix, new));
+        let check = |pod: &Pod| restricted::check(prefix, &limits.security_exceptions, pod);
+        denials.extend(worse(old.map(check), check(new)));
     }
     denials
 }

@@ -10,14 +10,13 @@ use crate::objects::Found;
 use crate::view::{RoleBinding, Subject};
 use crate::{Denial, shown_list};
 
-/// All subjects that may not have rights here; of a binding that exists only if they change.
+/// All subjects that may not have rights here; of a binding that exists only new ones. Its role can't change.
 pub fn check(boundary: &BoundarySpec, old: Option<&RoleBinding>, new: &RoleBinding) -> Found {
     let mut found = Found::default();
-    if old.is_some_and(|old| old.subjects == new.subjects) {
-        return found;
-    }
+    let stood = |subject: &Subject| old.is_some_and(|old| old.subjects.contains(subject));
     let siblings = &boundary.siblings;
-    for (index, subject) in new.subjects.iter().enumerate().filter(|(_, subject)| !is_ours(siblings, subject)) {
+    for (index, subject) in new.subjects.iter().enumerate().filter(|(_, subject)| !is_ours(siblings, subject) && !stood(subject))
+    {
         let value = match &subject.namespace {
             Some(namespace) => format!("{} {namespace}/{}", subject.kind, subject.name),
             None => format!("{} {}", subject.kind, subject.name),

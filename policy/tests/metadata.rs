@@ -1,7 +1,7 @@
 //! Labels and annotations of objects of chosen kinds, as a Tenant says them.
 
 use freehold_crds::BoundarySpec;
-use freehold_policy::objects::{self, Object};
+use freehold_policy::objects::{self, Object, Writer};
 use freehold_policy::{Decision, Phase, pods};
 use serde_json::{Value, json};
 
@@ -31,7 +31,7 @@ fn decide(boundary: &BoundarySpec, phase: Phase, kind: &str, old: Option<&Value>
         return pods::check(boundary, "a", phase, old.map(read).as_ref(), &read(new));
     }
     let read = |value: &Value| Object::read(kind, &value.to_string()).unwrap();
-    objects::check(boundary, "a", phase, old.map(read).as_ref(), &read(new))
+    objects::check(boundary, "a", phase, Writer::Tenant, old.map(read).as_ref(), &read(new))
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn network() -> Network {
 }
 
 fn denied(spec: Value, network: &Network) -> Vec<String> {
-    judge(&policy(spec).spec.unwrap(), "a", "a-dev", network).into_iter().map(|denial| denial.field).collect()
+    judge(None, &policy(spec).spec.unwrap(), "a", "a-dev", network).into_iter().map(|denial| denial.field).collect()
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn a_tenant_may_say_less_than_its_boundary_and_not_more() {
     let tenant = from(json!({"namespaceSelector": {"matchLabels": {"freehold.dev/tenant": "a"}}}));
     assert_eq!(denied(tenant, &only), ["spec.ingress[0].from[0]"]);
     let everyone = policy(json!({"podSelector": {}, "ingress": [{}]})).spec.unwrap();
-    let denials = judge(&everyone, "a", "a-dev", &Network::default());
+    let denials = judge(None, &everyone, "a", "a-dev", &Network::default());
     let message = denials[0].to_string();
     assert!(message.contains("spec.ingress[0].from") && message.contains("freehold.dev/tenant=a"), "{message}");
 }
@@ -210,7 +210,7 @@ fn flows(view: &View, direction: Direction) -> Vec<Flow> {
 fn check(rules: Vec<Value>, direction: Direction) -> Result<(), TestCaseError> {
     let (key, kind) = if direction == Direction::Out { ("egress", "Egress") } else { ("ingress", "Ingress") };
     let document = policy(json!({"podSelector": {}, "policyTypes": [kind], key: rules}));
-    if !judge(document.spec.as_ref().unwrap(), "a", "a-dev", &network()).is_empty() {
+    if !judge(None, document.spec.as_ref().unwrap(), "a", "a-dev", &network()).is_empty() {
         return Ok(());
     }
     let (mut opened, mut fenced) = (world(), world());

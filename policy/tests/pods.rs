@@ -35,8 +35,13 @@ fn patch_completes_and_message_is_for_people() {
     assert_eq!(decision.message(), expect);
     let closed = pods::check(&BoundarySpec::default(), "a", Phase::Complete, None, &decode(&pod(json!({}))));
     assert!(!closed.admitted(), "a Boundary that lists nothing is closed");
-    let template =
-        pods::check_template(&limits, "a", "spec.template.", &decode(&pod(json!({"runtimeClassName": "runc", "hostIPC": true}))));
+    let template = pods::check_template(
+        &limits,
+        "a",
+        "spec.template.",
+        None,
+        &decode(&pod(json!({"runtimeClassName": "runc", "hostIPC": true}))),
+    );
     let fields: Vec<_> = template.denials.iter().map(|denial| denial.field.as_str()).collect();
     assert_eq!(fields, ["spec.template.spec.hostIPC", "spec.template.spec.runtimeClassName"]);
 }

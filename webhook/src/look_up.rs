@@ -210,6 +210,7 @@ impl LookUp {
                     resource: Some("tenants".to_owned()),
                     verb: Some(question.verb.to_owned()),
                     name: question.tenant.clone(),
+                    namespace: question.namespace().map(str::to_owned),
                     ..ResourceAttributes::default()
                 }),
                 ..SubjectAccessReviewSpec::default()

@@ -3,7 +3,7 @@
 //! Input are bytes from whoever reached our port, bounded by [`MAX_REVIEW_BYTES`]; output is what [`crate::decide`] judges.
 //! Objects are decoded only once their kind is known, and only the parts that rules read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use freehold_policy::objects::{self, Object};
 use freehold_policy::view::{Namespace, Pod};
@@ -14,8 +14,8 @@ use serde_json::value::RawValue;
 /// Size of a review: the store takes objects up to 1.5 MiB, and an update carries two. A larger one is answered 413, and so
 /// left to the floor.
 pub const MAX_REVIEW_BYTES: u64 = 3 * 1024 * 1024;
-/// Characters of a message; denials beyond are counted, not listed.
-pub const MAX_MESSAGE_CHARACTERS: usize = 4096;
+/// Characters of a message: some thirty denials whole and the fields of a hundred more; those beyond are counted.
+pub const MAX_MESSAGE_CHARACTERS: usize = 16 * 1024;
 
 /// Who asks, as the API server authenticated them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -205,6 +205,17 @@ fn subject(request: &Request) -> serde_json::Result<Subject> {
     })
 }
 
+/// What stood against an object: for the API server's audit log and for figures. In each form the rules are from a fixed set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The tenant, as somebody else than the requester says it; empty if nobody does.
+    pub tenant: String,
+    /// `denied`, `warned` or `audited`.
+    pub outcome: &'static str,
+    /// The rules.
+    pub rules: BTreeSet<&'static str>,
+}
+
 /// What we answer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Answer {
@@ -220,6 +231,8 @@ pub struct Answer {
     pub patch: json_patch::Patch,
     /// The outcome in one word, for metrics and logs.
     pub outcome: &'static str,
+    /// What stood against the object, if anything did.
+    pub told: Option<Told>,
 }
 
 #[derive(Serialize)]
@@ -239,6 +252,9 @@ struct Response<'a> {
     status: Option<Status<'a>>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     warnings: &'a [String],
+    /// The API server puts the name of our webhook and a slash before each key.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    audit_annotations: BTreeMap<&'static str, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     patch_type: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -267,6 +283,13 @@ impl Answer {
         Self { allowed: false, message, code, outcome, ..Self::default() }
     }
 
+    fn audit_annotations(&self) -> BTreeMap<&'static str, String> {
+        let Some(told) = &self.told else { return BTreeMap::new() };
+        let rules = told.rules.iter().copied().collect::<Vec<_>>().join(", ");
+        let all = [("tenant", told.tenant.clone()), ("outcome", told.outcome.to_owned()), ("rules", rules)];
+        all.into_iter().filter(|(_, value)| !value.is_empty()).collect()
+    }
+
     /// The answer as an AdmissionReview.
     ///
     /// # Errors
@@ -281,6 +304,7 @@ impl Answer {
                 allowed: self.allowed,
                 status: (!self.allowed).then_some(Status { code: self.code, message: &self.message }),
                 warnings: &self.warnings,
+                audit_annotations: self.audit_annotations(),
                 patch_type: patch.is_some().then_some("JSONPatch"),
                 patch,
             },

@@ -47,6 +47,9 @@ async fn answer(phase: Phase, bytes: &[u8], look_up: &LookUp, metrics: &Metrics)
     let found = look_up.find(&review.user, need(&review)).await;
     let answer = decide(phase, &review, found);
     metrics.reviewed(phase, review.kind(), answer.outcome, began.elapsed());
+    if let Some(told) = &answer.told {
+        metrics.told(told);
+    }
     tracing::debug!(
         uid = review.uid,
         kind = review.kind(),

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use freehold_crds::{BoundarySpec, ClassNames, EnforcementMode, PodBoundary};
+use freehold_crds::{BoundarySpec, ClassNames, EnforcementMode, PodBoundary, TenantReference};
 use freehold_policy::Phase;
 use freehold_policy::namespaces::{ADOPT, BELONG, OWN, Question, ROAM};
-use freehold_webhook::decide::{Bounds, Found, Need, RequesterAnswers, decide, need};
+use freehold_webhook::decide::{Bounds, Found, MAX_WARNED_CHARACTERS, Need, RequesterAnswers, decide, need};
 use freehold_webhook::review::{MAX_MESSAGE_CHARACTERS, MAX_REVIEW_BYTES, read};
 use serde_json::{Value, json};
 
@@ -43,7 +43,8 @@ fn patch(response: &Value) -> Value {
 fn boundary(enforcement_mode: EnforcementMode) -> Found {
     let runtime_class_names = ClassNames { default: Some("freehold-microvm".into()), allowed: vec!["freehold-microvm".into()] };
     let pods = PodBoundary { runtime_class_names, ..PodBoundary::default() };
-    Found::Bounds(Bounds::Found(Box::new(BoundarySpec { enforcement_mode, pods, ..BoundarySpec::default() })))
+    let tenant = TenantReference { name: "team-a".into(), ..TenantReference::default() };
+    Found::Bounds(Bounds::Found(Box::new(BoundarySpec { tenant, enforcement_mode, pods, ..BoundarySpec::default() })))
 }
 
 fn enforced() -> Found {
@@ -108,6 +109,42 @@ fn a_boundary_that_only_looks_warns() {
     let response = answered(Phase::Judge, &bytes, boundary(EnforcementMode::Warn));
     assert_eq!(response["allowed"], true);
     assert!(response["warnings"][0].as_str().unwrap().contains("freehold would refuse this pod"), "{response}");
+}
+
+/// Audit is silent to who asks, and told to the audit log like the others.
+#[test]
+fn what_stands_against_an_object_is_told_by_mode() {
+    let runc = || pod(json!({"runtimeClassName": "runc"}));
+    let bytes = review("pods", "CREATE", runc(), Value::Null);
+    for (mode, allowed, warned, outcome) in [
+        (EnforcementMode::Enforce, false, false, "denied"),
+        (EnforcementMode::Warn, true, true, "warned"),
+        (EnforcementMode::Audit, true, false, "audited"),
+    ] {
+        let response = answered(Phase::Complete, &bytes, boundary(mode));
+        assert_eq!(response["allowed"], allowed, "{mode:?}");
+        assert_eq!(response.get("warnings").is_some(), warned, "{mode:?}: {response}");
+        let told = json!({"tenant": "team-a", "outcome": outcome, "rules": "runtime classes"});
+        assert_eq!(response["auditAnnotations"], told, "{mode:?}");
+    }
+    let hidden =
+        review("pods", "CREATE", pod(json!({"runtimeClassName": "runc", "hostPID": true, "nodeName": "x"})), Value::Null);
+    let response = answered(Phase::Complete, &hidden, enforced());
+    assert_eq!(response["auditAnnotations"]["rules"], "host namespaces, node names, runtime classes");
+    let response = answered(Phase::Complete, &review("pods", "CREATE", pod(json!({})), Value::Null), enforced());
+    assert!(response.get("auditAnnotations").is_none(), "{response}");
+}
+
+/// A label that anybody can write is nobody's word for whose a namespace is.
+#[test]
+fn a_namespace_is_told_as_that_of_whom_it_is() {
+    let label = |tenant: &str| namespace(json!({"freehold.dev/tenant": tenant}));
+    let foreign =
+        answered(Phase::Complete, &review("namespaces", "CREATE", label("team-b"), Value::Null), says(&[], &["team-a"]));
+    assert_eq!((&foreign["allowed"], &foreign["auditAnnotations"]["tenant"]), (&json!(false), &Value::Null), "{foreign}");
+    let leaves =
+        answered(Phase::Complete, &review("namespaces", "UPDATE", namespace(json!({})), label("team-a")), says(&[], &[]));
+    assert_eq!(leaves["auditAnnotations"]["tenant"], "team-a", "{leaves}");
 }
 
 #[test]
@@ -234,4 +271,31 @@ fn a_message_stays_short_whatever_the_object() {
     let message = response["status"]["message"].as_str().unwrap();
     assert!(message.chars().count() <= MAX_MESSAGE_CHARACTERS + 1);
     assert!(message.contains("things stand against this pod"), "{message}");
+}
+
+/// A manifest is mended once: every field is named, and all of it is handed on by the API server, which takes 4096 characters of warnings.
+#[test]
+fn every_field_is_named_at_once() {
+    let containers: Vec<Value> = (0..40).map(|n| json!({"name": n.to_string(), "ports": [{"hostPort": 80 + n}]})).collect();
+    let bytes = review("pods", "CREATE", pod(json!({"containers": containers, "runtimeClassName": "runc"})), Value::Null);
+    let response = answered(Phase::Complete, &bytes, enforced());
+    let message = response["status"]["message"].as_str().unwrap();
+    for n in 0..40 {
+        assert!(message.contains(&format!("spec.containers[{n}].ports[0].hostPort")), "{n} is not in: {message}");
+    }
+
+    let devices: Vec<Value> =
+        (0..40).map(|n| json!({"name": n.to_string(), "resources": {"limits": {"example.com/d": "1"}}})).collect();
+    for (containers, named) in [(&devices[..25], 25), (&devices[..], 30)] {
+        let bytes =
+            review("pods", "CREATE", pod(json!({"containers": containers, "runtimeClassName": "freehold-microvm"})), Value::Null);
+        let response = answered(Phase::Complete, &bytes, boundary(EnforcementMode::Warn));
+        let warnings: Vec<&str> = response["warnings"].as_array().unwrap().iter().map(|one| one.as_str().unwrap()).collect();
+        let all = warnings.join("\n");
+        assert!(all.chars().count() <= MAX_WARNED_CHARACTERS, "{}: {all}", all.chars().count());
+        for n in 0..named {
+            assert!(all.contains(&format!("spec.containers[{n}].resources")), "{n} is not in: {all}");
+        }
+        assert_eq!(all.contains(" more"), named < containers.len(), "{all}");
+    }
 }

@@ -1,6 +1,6 @@
 //! Namespaces that a Tenant declares, and labels that all of its namespaces carry.
 //!
-//! Input are the Tenant and the labels of all namespaces; output is what to make, what to label, and which names are somebody
+//! Input are the Tenant and the labels of the namespaces that it names or has; output is what to make, what to label, and which names are somebody
 //! else's: those are told, never taken. A namespace that leaves the list stays.
 
 use std::collections::BTreeMap;

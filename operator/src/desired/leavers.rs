@@ -25,10 +25,20 @@ pub enum Fate {
     IsTold,
 }
 
-/// What becomes of a RoleBinding once these are owners no more.
-pub fn fate(binding: &DynamicObject, leavers: &[Value]) -> Fate {
+/// The namespace of a program, or of a group of programs.
+pub fn home(subject: &Value) -> Option<&str> {
+    let name = subject["name"].as_str()?;
+    match subject["kind"].as_str()? {
+        "ServiceAccount" => subject["namespace"].as_str(),
+        "Group" => name.strip_prefix("system:serviceaccounts:"),
+        _ => None,
+    }
+}
+
+/// What becomes of a RoleBinding once these have nothing to do with its namespace any more.
+pub fn fate(binding: &DynamicObject, leaves: impl Fn(&Value) -> bool) -> Fate {
     let subjects = binding.data["subjects"].as_array().map_or(&[][..], Vec::as_slice);
-    let left = subjects.iter().filter(|subject| leavers.contains(subject)).count();
+    let left = subjects.iter().filter(|subject| leaves(subject)).count();
     let is_ours = binding.labels().get(MANAGED_LABEL).is_some_and(|value| value == MANAGED);
     match left {
         0 => Fate::Stays,
@@ -66,7 +76,19 @@ mod tests {
                 "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
                 "metadata": {"name": "b", "labels": {MANAGED_LABEL: label}}, "subjects": subjects,
             });
-            assert_eq!(fate(&serde_json::from_value(binding).unwrap(), &left), expected, "{what}");
+            assert_eq!(fate(&serde_json::from_value(binding).unwrap(), |one| left.contains(one)), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn programs_are_of_their_namespace() {
+        for (subject, expected) in [
+            (json!({"kind": "ServiceAccount", "name": "ci", "namespace": "a-ci"}), Some("a-ci")),
+            (json!({"kind": "Group", "name": "system:serviceaccounts:a-ci"}), Some("a-ci")),
+            (json!({"kind": "Group", "name": "a-ci"}), None),
+            (json!({"kind": "User", "name": "a-ci", "namespace": "a-ci"}), None),
+        ] {
+            assert_eq!(home(&subject), expected, "{subject}");
         }
     }
 }

@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 
 use freehold_crds::{
-    ClassNames, DnsAccess, GatewayBoundary, IngressBoundary, NameServer, Network, NodeTenancy, PodBoundary, ServiceBoundary,
-    StorageBoundary, TENANT_LABEL, TenantSpec, TolerationRule,
+    ClassNames, DnsAccess, GatewayBoundary, IngressBoundary, NameServer, Network, NodeTenancy, PodBoundary, PodSecurityLevel,
+    ServiceBoundary, StorageBoundary, TENANT_LABEL, TenantSpec, TolerationRule,
 };
+use freehold_policy::listed;
 
 /// The SandboxRuntime of a Tenant that names none.
 pub const DEFAULT_RUNTIME: &str = "microvm";
@@ -47,15 +48,19 @@ pub fn pods(spec: &TenantSpec, classes: &ClassNames, usual: Option<&str>) -> Pod
     let security = spec.pod_security.clone().unwrap_or_default();
     let nodes = spec.nodes.clone().unwrap_or_default();
     let priorities = spec.priority_classes.clone();
+    let level = security.level.unwrap_or_default();
     PodBoundary {
         runtime_class_names: classes.clone(),
-        security_level: security.level.unwrap_or_default(),
+        security_level: level,
+        // A class's exceptions mean nothing to a Tenant of another level.
+        security_exceptions: security.exceptions.filter(|_| level == PodSecurityLevel::Restricted).unwrap_or_default(),
         user_namespaces: security.user_namespaces.unwrap_or_default(),
         images: spec.images.clone().unwrap_or_default(),
         // A Tenant that says nothing may carry what the API server gives to everyone.
         priority_class_names: priorities
             .unwrap_or_else(|| ClassNames { default: None, allowed: usual.iter().map(ToString::to_string).collect() }),
         cluster_priority_class_name: usual.map(str::to_owned),
+        qos_classes: spec.qos_classes.clone(),
         scheduler_names: nodes.scheduler_names.unwrap_or_default(),
         tenancy: NodeTenancy::default(),
         node_selector: nodes.selector.unwrap_or_default(),
@@ -112,6 +117,7 @@ pub fn services(spec: &TenantSpec) -> ServiceBoundary {
     ServiceBoundary {
         types: services.types.unwrap_or_default(),
         load_balancer_class_names: services.load_balancer_classes.unwrap_or_default(),
+        node_ports: services.node_ports,
         external_names: services.external_names.unwrap_or_default(),
         annotations: services.annotations.unwrap_or_default(),
     }
@@ -133,9 +139,28 @@ pub fn gateway(spec: &TenantSpec) -> GatewayBoundary {
     GatewayBoundary { class_names: gateway.classes.unwrap_or_default(), parents: gateway.parents.unwrap_or_default() }
 }
 
+/// StorageClasses at most in a Boundary, as its schema has it.
+const MAX_STORAGE_CLASSES: usize = 16;
+
+/// The StorageClasses of a Tenant: where it says reclaim policies those that exist and have one of them, by name, since no claim shows its class's policy.
+/// `known` are the names of the StorageClasses with their policies. A class that comes later is allowed once the operator has seen it.
+pub fn storage_classes(spec: &TenantSpec, known: impl Iterator<Item = (String, String)>) -> Option<ClassNames> {
+    let Some(policies) = &spec.reclaim_policies else { return spec.storage_classes.clone() };
+    let said = spec.storage_classes.clone().unwrap_or_else(any);
+    let fits = |(name, policy): &(String, String)| listed(&said.allowed, name) && policies.iter().any(|one| one.name() == policy);
+    let mut allowed: Vec<String> = known.filter(fits).map(|(name, _)| name).collect();
+    allowed.sort_by_key(|name| (said.default.as_ref() != Some(name), name.clone()));
+    allowed.truncate(MAX_STORAGE_CLASSES);
+    let default = said.default.filter(|default| allowed.contains(default));
+    Some(ClassNames { default, allowed })
+}
+
 /// What its Boundaries say about storage.
 pub fn storage(spec: &TenantSpec) -> StorageBoundary {
-    StorageBoundary { class_names: spec.storage_classes.clone().unwrap_or_else(any) }
+    StorageBoundary {
+        class_names: spec.storage_classes.clone().unwrap_or_else(any),
+        snapshot_class_names: spec.snapshot_classes.clone(),
+    }
 }
 
 #[cfg(test)]
@@ -171,6 +196,36 @@ mod tests {
             assert_eq!(found.classes.allowed, allowed, "{text}");
             assert_eq!(found.missing, missing, "{text}");
         }
+    }
+
+    #[test]
+    fn storage_classes_are_those_of_an_allowed_policy() {
+        let known = [("fast", "Delete"), ("bulk-b", "Retain"), ("bulk-a", "Retain"), ("gold", "Retain")];
+        for (said, default, allowed) in [
+            (r#"{"reclaimPolicies": ["Retain"]}"#, None, &["bulk-a", "bulk-b", "gold"][..]),
+            (r#"{"reclaimPolicies": ["Retain", "Delete"], "storageClasses": {"allowed": ["fast", "gone"]}}"#, None, &["fast"]),
+            (
+                r#"{"reclaimPolicies": ["Retain"], "storageClasses": {"default": "bulk-b", "allowed": ["fast", "bulk-*"]}}"#,
+                Some("bulk-b"),
+                &["bulk-b", "bulk-a"],
+            ),
+            (r#"{"reclaimPolicies": ["Retain"], "storageClasses": {"default": "fast", "allowed": ["fast"]}}"#, None, &[]),
+            (r#"{"storageClasses": {"default": "fast", "allowed": ["fast", "gone-*"]}}"#, Some("fast"), &["fast", "gone-*"]),
+        ] {
+            let mut spec: serde_json::Value = serde_json::from_str(said).unwrap();
+            spec["owners"] = serde_json::json!([{"kind": "User", "name": "alice"}]);
+            let spec: TenantSpec = serde_json::from_value(spec).unwrap();
+            let found = storage_classes(&spec, known.iter().map(|(name, policy)| ((*name).to_owned(), (*policy).to_owned())));
+            let found = found.unwrap();
+            assert_eq!(
+                (found.default.as_deref(), &found.allowed[..]),
+                (default, &allowed.iter().map(ToString::to_string).collect::<Vec<_>>()[..]),
+                "{said}"
+            );
+        }
+        let many = (0..20).map(|number| (format!("c{number:02}"), "Delete".to_owned()));
+        let spec: TenantSpec = serde_json::from_str(r#"{"owners": [], "reclaimPolicies": ["Delete"]}"#).unwrap();
+        assert_eq!(storage_classes(&spec, many).unwrap().allowed.len(), MAX_STORAGE_CLASSES);
     }
 
     /// What the table of cases takes for a Tenant's Boundary is what the operator makes of it.

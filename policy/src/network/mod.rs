@@ -33,47 +33,63 @@ pub enum Direction {
 }
 
 /// All that stands against a policy in a tenant's namespace.
-pub fn check(boundary: &BoundarySpec, namespace: &str, spec: &NetworkPolicySpec) -> Found {
+pub fn check(boundary: &BoundarySpec, namespace: &str, old: Option<&NetworkPolicySpec>, spec: &NetworkPolicySpec) -> Found {
     let network = boundary.network.clone().unwrap_or_default();
-    Found { by_mode: judge(spec, &boundary.tenant.name, namespace, &network), ..Found::default() }
+    Found { by_mode: judge(old, spec, &boundary.tenant.name, namespace, &network), ..Found::default() }
 }
 
-/// Judges a policy; every part that reaches too far is named.
-pub fn judge(spec: &NetworkPolicySpec, tenant: &str, namespace: &str, network: &Network) -> Vec<Denial> {
+/// A rule of either direction: whom, and at which ports.
+type Rule<'a> = (&'a [NetworkPolicyPeer], &'a [NetworkPolicyPort]);
+
+fn ingress(spec: &NetworkPolicySpec) -> Vec<Rule<'_>> {
+    let rules = spec.ingress.iter().flatten();
+    rules.map(|rule| (rule.from.as_deref().unwrap_or_default(), rule.ports.as_deref().unwrap_or_default())).collect()
+}
+
+fn egress(spec: &NetworkPolicySpec) -> Vec<Rule<'_>> {
+    let rules = spec.egress.iter().flatten();
+    rules.map(|rule| (rule.to.as_deref().unwrap_or_default(), rule.ports.as_deref().unwrap_or_default())).collect()
+}
+
+/// Judges a policy; every part that reaches too far is named. Whom one that exists (`old`) opened the same pods to at the same ports it may open them to.
+pub fn judge(
+    old: Option<&NetworkPolicySpec>,
+    spec: &NetworkPolicySpec,
+    tenant: &str,
+    namespace: &str,
+    network: &Network,
+) -> Vec<Denial> {
+    let stood = old.filter(|old| old.pod_selector == spec.pod_selector && old.policy_types == spec.policy_types);
     let mut denials = Vec::new();
     let open = openings(tenant, namespace, network, Direction::Ingress);
-    for (index, rule) in spec.ingress.iter().flatten().enumerate() {
-        let at = format!("spec.ingress[{index}]");
-        rule_denials(&at, "from", rule.from.as_deref(), rule.ports.as_deref(), &open, &mut denials);
+    let before = stood.map(ingress).unwrap_or_default();
+    for (index, rule) in ingress(spec).into_iter().enumerate() {
+        rule_denials(&format!("spec.ingress[{index}]"), "from", rule, &before, &open, &mut denials);
     }
     let open = openings(tenant, namespace, network, Direction::Egress);
-    for (index, rule) in spec.egress.iter().flatten().enumerate() {
-        let at = format!("spec.egress[{index}]");
-        rule_denials(&at, "to", rule.to.as_deref(), rule.ports.as_deref(), &open, &mut denials);
+    let before = stood.map(egress).unwrap_or_default();
+    for (index, rule) in egress(spec).into_iter().enumerate() {
+        rule_denials(&format!("spec.egress[{index}]"), "to", rule, &before, &open, &mut denials);
     }
     denials
 }
 
-fn rule_denials(
-    at: &str,
-    key: &str,
-    peers: Option<&[NetworkPolicyPeer]>,
-    ports: Option<&[NetworkPolicyPort]>,
-    open: &[Opening],
-    denials: &mut Vec<Denial>,
-) {
-    let peers = peers.unwrap_or_default();
+fn rule_denials(at: &str, key: &str, (peers, ports): Rule, before: &[Rule], open: &[Opening], denials: &mut Vec<Denial>) {
+    let mut before = before.iter().filter(|(_, at)| *at == ports).map(|(whom, _)| whom);
     if peers.is_empty() {
-        denials.push(Denial::new(format!("{at}.{key}"), "(everyone)", RULE, allowed(open)));
+        if !before.any(|whom| whom.is_empty()) {
+            denials.push(Denial::new(format!("{at}.{key}"), "(everyone)", RULE, allowed(open)));
+        }
         return;
     }
-    for (index, peer) in peers.iter().enumerate() {
+    let stood: Vec<&NetworkPolicyPeer> = before.flat_map(|whom| whom.iter()).collect();
+    for (index, peer) in peers.iter().enumerate().filter(|(_, peer)| !stood.contains(peer)) {
         let whom: Vec<_> = open.iter().filter(|opening| opening.means(peer)).collect();
         if whom.is_empty() {
             let shown = serde_json::to_string(peer).unwrap_or_default();
             denials.push(Denial::new(format!("{at}.{key}[{index}]"), shown, RULE, allowed(open)));
-        } else if !whom.iter().any(|opening| opening.holds(ports.unwrap_or_default())) {
-            let shown = serde_json::to_string(&ports.unwrap_or_default()).unwrap_or_default();
+        } else if !whom.iter().any(|opening| opening.holds(ports)) {
+            let shown = serde_json::to_string(ports).unwrap_or_default();
             let at_ports = whom.iter().map(|opening| opening.words()).collect::<Vec<_>>().join("; ");
             denials.push(Denial::new(format!("{at}.ports"), shown, RULE, format!("for {key}[{index}]: {at_ports}")));
         }

@@ -25,6 +25,20 @@ impl<'de> Deserialize<'de> for Present {
     }
 }
 
+/// A quantity as it is written: text, or a number. Whatever else stands there is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Figure(pub String);
+
+impl<'de> Deserialize<'de> for Figure {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Ok(Self(match serde_json::Value::deserialize(from)? {
+            serde_json::Value::String(text) => text,
+            serde_json::Value::Number(number) => number.to_string(),
+            _ => String::new(),
+        }))
+    }
+}
+
 fn absent<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
     Ok(Option::<T>::deserialize(from)?.unwrap_or_default())
 }

@@ -16,12 +16,20 @@ views! {
     ServiceSpec {
         /// ClusterIP, NodePort, LoadBalancer or ExternalName.
         #[serde(rename = "type")] kind: Option<String>,
+        /// Its address in the cluster; `None` for none.
+        #[serde(rename = "clusterIP")] cluster_ip: Option<String>,
+        /// Its addresses of both families; the first is the same.
+        #[serde(rename = "clusterIPs")] cluster_ips: Vec<String>,
         /// Addresses that every node takes traffic for.
         #[serde(rename = "externalIPs")] external_ips: Vec<String>,
         /// An address of the load balancer.
         #[serde(rename = "loadBalancerIP")] load_balancer_ip: Option<String>,
         /// Who makes the load balancer.
         load_balancer_class: Option<String>,
+        /// False: the load balancer needs no ports of nodes.
+        allocate_load_balancer_node_ports: Option<bool>,
+        /// Local: load balancers ask each node whether it has a pod.
+        external_traffic_policy: Option<String>,
         /// Where an ExternalName leads.
         external_name: Option<String>,
         /// Ports.
@@ -31,6 +39,8 @@ views! {
     }
     /// A port of a Service.
     ServicePort {
+        /// Its name; may be empty where there is one port.
+        name: String,
         /// A port of every node; 0 is chosen by the API server.
         node_port: i64,
     }
@@ -75,6 +85,8 @@ views! {
         storage_class_name: Option<String>,
         /// A certain volume.
         volume_name: Option<String>,
+        /// One of certain volumes.
+        selector: Option<Present>,
         /// What it is filled from.
         data_source_ref: DataSource,
     }
@@ -154,6 +166,8 @@ views! {
         template: Option<Pod>,
         /// In CronJobs.
         job_template: JobTemplate,
+        /// Claims that a StatefulSet makes for each pod.
+        volume_claim_templates: Vec<PersistentVolumeClaim>,
     }
     /// The Job of a CronJob.
     JobTemplate {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{Metadata, Present, absent, views};
+use super::{Figure, Metadata, PersistentVolumeClaim, Present, absent, views};
 
 views! {
     /// A pod, or a pod template.
@@ -40,8 +40,8 @@ views! {
         dns_policy: Option<String>,
         /// What it says about name servers itself.
         #[serde(rename = "dnsConfig")] dns_config: DnsConfig,
-        /// Resources of all containers together.
-        resources: Resources,
+        /// Resources of all containers together; where they are said, be it nothing, the containers' do not make its class of QoS.
+        resources: Option<Resources>,
         /// Devices by claims.
         resource_claims: Vec<Present>,
         /// The node's network.
@@ -141,9 +141,14 @@ views! {
         /// A claim.
         persistent_volume_claim: Option<Present>,
         /// A claim made with the pod.
-        ephemeral: Option<Present>,
+        ephemeral: Option<EphemeralVolume>,
         /// A volume that a CSI driver makes with the pod.
         csi: Option<CsiVolume>,
+    }
+    /// A claim made with the pod.
+    EphemeralVolume {
+        /// What is claimed.
+        volume_claim_template: PersistentVolumeClaim,
     }
     /// A volume that a CSI driver makes with the pod.
     CsiVolume {
@@ -221,12 +226,12 @@ views! {
         /// Labels that must be.
         match_labels: BTreeMap<String, String>,
     }
-    /// Resources by name; amounts are the quota's business.
+    /// Resources by name; amounts are the quota's business, but for the class of QoS that they make.
     Resources {
         /// At most.
-        limits: BTreeMap<String, Present>,
+        limits: BTreeMap<String, Figure>,
         /// At least.
-        requests: BTreeMap<String, Present>,
+        requests: BTreeMap<String, Figure>,
     }
     /// A hostPath volume.
     HostPath {
@@ -333,7 +338,8 @@ impl Volume {
         self.image.is_some()
             || self.projected.is_some()
             || self.csi.is_some()
-            || [self.config_map, self.secret, self.empty_dir, self.downward_api, self.persistent_volume_claim, self.ephemeral]
+            || self.ephemeral.is_some()
+            || [self.config_map, self.secret, self.empty_dir, self.downward_api, self.persistent_volume_claim]
                 .iter()
                 .any(Option::is_some)
     }

@@ -178,6 +178,12 @@ fn refusals_of(policy: &Value, request: &Request) -> Vec<String> {
     if items(&spec["matchConditions"]).iter().any(|condition| !holds(text(condition, "expression"))) {
         return Vec::new();
     }
+    for annotation in items(&spec["auditAnnotations"]) {
+        match program(text(annotation, "valueExpression")).execute(&context) {
+            Ok(Cel::String(tenant)) if *tenant == "team-a" => {}
+            other => panic!("the audit annotation {annotation} does not say whose namespace it is: {other:?}"),
+        }
+    }
     items(&spec["validations"])
         .iter()
         .filter(|validation| !holds(text(validation, "expression")))
