@@ -2,12 +2,14 @@
 //!
 //! Untyped, so that a test says what is written and looks at what is stored by pointers, whatever version of the kind it was built with.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use k8s_openapi::api::core::v1::Namespace;
-use kube::Client;
+use k8s_openapi::api::events::v1::Event;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::{Client, ResourceExt as _};
 use serde_json::{Value, json};
 
 use crate::{People, objects, wait};
@@ -143,6 +145,42 @@ pub async fn sees(api: &Api<DynamicObject>, name: &str, pointer: &str, expected:
         let found = api.get_opt(name).await?.map(serde_json::to_value).transpose()?.unwrap_or_default();
         let found = found.pointer(pointer).cloned().unwrap_or_default();
         ensure!(found == expected, "{found}");
+        Ok(())
+    })
+    .await
+}
+
+/// Waits until a subject of this name is in none or one of the ClusterRoleBindings that Tenants share, whose names begin with this; gives the binding's name.
+///
+/// # Errors
+/// After [`SOON`], with the bindings that have it.
+pub async fn marked(platform: &Client, prefix: &str, subject: &str, expected: bool) -> anyhow::Result<String> {
+    let (bindings, name) = (api(platform, CLUSTER_BINDING, None), Mutex::new(String::new()));
+    wait::until(&format!("{subject} in bindings {prefix}...: {expected}"), SOON, || async {
+        let mut found = Vec::new();
+        for binding in bindings.list(&ListParams::default()).await?.items {
+            let has = binding.data["subjects"].as_array().is_some_and(|all| all.iter().any(|one| one["name"] == subject));
+            found.extend(Some(binding.name_any()).filter(|name| has && name.starts_with(prefix)));
+        }
+        ensure!(found.len() == usize::from(expected), "{found:?}");
+        *name.lock().unwrap_or_else(PoisonError::into_inner) = found.pop().unwrap_or_default();
+        Ok(())
+    })
+    .await?;
+    Ok(name.into_inner().unwrap_or_default())
+}
+
+/// Waits until an event with this reason is there about the Tenant that has this name now.
+///
+/// # Errors
+/// After [`SOON`], or if there is no such Tenant.
+pub async fn event(platform: &Client, tenant: &str, reason: &str) -> anyhow::Result<()> {
+    let uid = api(platform, TENANT, None).get(tenant).await?.metadata.uid;
+    let events: Api<Event> = Api::namespaced(platform.clone(), "default");
+    wait::until(&format!("an event {reason} about {tenant}"), SOON, || async {
+        let all = events.list(&ListParams::default().fields(&format!("reason={reason}"))).await?.items;
+        let about = |event: &Event| event.regarding.as_ref().and_then(|object| object.uid.clone());
+        ensure!(all.iter().any(|event| about(event) == uid), "{} events, none about it", all.len());
         Ok(())
     })
     .await

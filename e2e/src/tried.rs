@@ -39,7 +39,10 @@ impl Tried {
             Answer::Refused { message, .. } if OTHERS.iter().any(|name| message.contains(name)) => {
                 Some(format!("names others: {message}"))
             }
-            Answer::Refused { layer: Layer::Webhook, .. } if self.webhook => None,
+            Answer::Refused { message, .. } if is_uncalled(message) => Some(format!("is judged by nobody: {message}")),
+            Answer::Refused { layer: Layer::Webhook, message } if self.webhook => {
+                (!is_explained(message)).then(|| format!("is refused without field, rule and what is allowed: {message}"))
+            }
             Answer::Refused { layer, .. } if layers.contains(layer) => None,
             Answer::Refused { .. } => Some(format!("is refused by none of {layers:?}: {answer}")),
         };
@@ -71,6 +74,18 @@ impl Tried {
     }
 }
 
+/// Whether a refusal is nobody's verdict: the API server could not call the webhook.
+pub fn is_uncalled(message: &str) -> bool {
+    message.contains("failed calling webhook")
+}
+
+/// Whether a message of the webhook says field, value, rule and what is allowed.
+pub fn is_explained(message: &str) -> bool {
+    message
+        .split_once(" is \"")
+        .is_some_and(|(field, rest)| !field.is_empty() && rest.contains("refused by rule \"") && rest.contains("allowed: "))
+}
+
 /// Whether the test runs with the webhook up.
 pub fn webhook_answers() -> bool {
     std::env::var("FREEHOLD_WEBHOOK").is_ok_and(|value| value == "1")
@@ -92,11 +107,20 @@ mod tests {
 
     #[test]
     fn faults_are_found() {
+        let explained = r#"admission webhook "w" denied the request: spec.x is "1", refused by rule "r"; allowed: none"#;
         for (what, attack, control, webhook, expected) in [
             ("as it must be", refused(Layer::AdmissionPolicy, "no"), Answer::Admitted, false, true),
             ("admitted", Answer::Admitted, Answer::Admitted, false, false),
             ("a webhook that is said to be away", refused(Layer::Webhook, "no"), Answer::Admitted, false, false),
-            ("a webhook that is there", refused(Layer::Webhook, "no"), Answer::Admitted, true, true),
+            ("a webhook that is there", refused(Layer::Webhook, explained), Answer::Admitted, true, true),
+            ("a webhook that explains nothing", refused(Layer::Webhook, "no"), Answer::Admitted, true, false),
+            (
+                "a webhook that can't be called",
+                refused(Layer::Other, r#"failed calling webhook "w""#),
+                Answer::Admitted,
+                true,
+                false,
+            ),
             ("the server's own validation", refused(Layer::Other, "no"), Answer::Admitted, true, false),
             ("another tenant's name", refused(Layer::AdmissionPolicy, "it is team-b's"), Answer::Admitted, false, false),
             ("a control that is refused", refused(Layer::Rbac, "no"), refused(Layer::Rbac, "no"), false, false),

@@ -87,6 +87,31 @@ async fn a_stolen_token_of_the_operator_reaches_tenants_only() -> anyhow::Result
         ("a role under a free name", false, None, Some("robbed-dev"), "x", binds("edit", carol())),
         ("a role where the node agents live", false, None, Some("freehold-node"), "freehold-role-x", binds("admin", carol())),
         ("a role in our own namespace", false, None, Some("freehold-system"), "freehold-role-x", binds("admin", carol())),
+        (
+            "who owns a Tenant",
+            true,
+            None,
+            Some("freehold-system"),
+            "freehold-tenant-robbed",
+            binds("freehold-tenant-robbed", carol()),
+        ),
+        (
+            "who owns another Tenant",
+            false,
+            None,
+            Some("freehold-system"),
+            "freehold-tenant-x",
+            binds("freehold-tenant-robbed", carol()),
+        ),
+        ("admin as who owns a Tenant", false, None, Some("freehold-system"), "freehold-tenant-x", binds("admin", carol())),
+        (
+            "itself as who owns a Tenant",
+            false,
+            None,
+            Some("freehold-system"),
+            "freehold-tenant-robbed",
+            binds("freehold-tenant-robbed", itself()),
+        ),
         ("a role in kube-system", false, None, Some("kube-system"), "freehold-role-x", binds("admin", carol())),
         ("a role in a namespace of no tenant", false, None, Some("default"), "freehold-role-x", binds("admin", carol())),
     ] {
@@ -100,6 +125,8 @@ async fn a_stolen_token_of_the_operator_reaches_tenants_only() -> anyhow::Result
     let namespaces = api(&operator, NAMESPACE, None);
     answers.push(("a tenant's namespace goes", true, Answer::of(namespaces.delete("robbed-dev", &dry).await)?));
     answers.push(("the node agents' namespace goes", false, Answer::of(namespaces.delete("freehold-node", &dry).await)?));
+    let bindings = api(&operator, BINDING, Some("freehold-system"));
+    answers.push(("its own rights go", false, Answer::of(bindings.delete("freehold-operator", &dry).await)?));
 
     let nodes = api(&operator, NODE, None);
     let node = nodes.list(&ListParams::default()).await?.items.first().context("there is no node")?.name_any();

@@ -2,15 +2,18 @@
 //!
 //! Each Boundary of the table is a Tenant here, which the operator resolves. Every case is sent by create and by server-side apply, or
 //! as a patch of an object that is there, dry-run: admission judges it and nothing stays. `FREEHOLD_WEBHOOK=1` says that the webhook
-//! answers; without it the floor must refuse alone.
+//! answers; without it the floor must refuse alone. `FREEHOLD_KEEP=1` leaves the Tenants for a run in the next state, in which no operator may be there to
+//! make them.
 #![cfg(feature = "live")]
 
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use freehold_e2e::live::{self, api};
-use freehold_e2e::{Answer, Layer, People, objects, wait};
+use freehold_e2e::tried::{is_explained, is_uncalled, webhook_answers};
+use freehold_e2e::{Answer, Layer, People, objects, raw, wait};
 use freehold_policy::cases::{self, Case, Live, NAMESPACE, Preset, TENANT};
+use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Client;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
@@ -18,6 +21,8 @@ use serde_json::{Value, json};
 
 /// The operator has this long to guard a fresh namespace.
 const GUARDED: Duration = Duration::from_secs(30);
+/// Cases at once: a webhook that hangs is waited for in each.
+const AT_ONCE: usize = 8;
 /// Longest wait for the Tenants to go.
 const GONE: Duration = Duration::from_secs(90);
 /// A role that the platform team gave to alice, wider than `admin`: what the floor refuses must not hang on RBAC alone.
@@ -115,8 +120,16 @@ async fn prepared(people: &People) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether Tenants of the cases stay for the next state.
+fn kept() -> bool {
+    std::env::var("FREEHOLD_KEEP").is_ok_and(|value| value == "1")
+}
+
 /// Makes a Tenant of alice's and a namespace of it, and waits until the Boundary is there.
 async fn guarded(people: &People, tenant: &str, spec: &Value) -> anyhow::Result<String> {
+    if kept() && tenants(&people.platform).get_opt(tenant).await?.is_some() {
+        return Ok(format!("{tenant}-dev"));
+    }
     let mut document = json!({
         "apiVersion": "freehold.dev/v1alpha1", "kind": "Tenant", "metadata": {"name": tenant},
         "spec": {"owners": [{"kind": "User", "name": "alice"}], "deletionPolicy": "Delete"},
@@ -212,18 +225,24 @@ async fn unjudged(people: &People, case: &Case, tenant: &str) -> anyhow::Result<
     let object: DynamicObject = serde_json::from_value(renamed(&case.object, tenant))?;
     let dry = PostParams { dry_run: true, ..PostParams::default() };
     Ok(match own.create(&dry, &object).await {
-        Err(kube::Error::Api(status)) if status.message.contains("failed calling webhook") => None,
+        Err(kube::Error::Api(status)) if is_uncalled(&status.message) => None,
         outcome => Some(format!("is answered though nobody judges it: {outcome:?}")),
     })
 }
 
+/// Whether somebody must refuse it, in this state.
+fn is_refused(case: &Case, webhook: bool) -> bool {
+    !case.refused.is_empty() && (case.floor || webhook) && !(case.completed && webhook)
+}
+
 /// What is wrong with the answer; None if nothing.
 fn fault(case: &Case, answer: &Answer, webhook: bool) -> Option<String> {
-    let expect_refusal = !case.refused.is_empty() && (case.floor || webhook) && !(case.completed && webhook);
+    let expect_refusal = is_refused(case, webhook);
     match answer {
         Answer::Admitted if expect_refusal => Some("is admitted".to_owned()),
         Answer::Admitted => None,
         Answer::Refused { .. } if !expect_refusal => Some(format!("is {answer}")),
+        Answer::Refused { message, .. } if is_uncalled(message) => Some(format!("is judged by nobody: {message}")),
         Answer::Refused { layer: Layer::Rbac, message } => Some(format!("is refused by RBAC and so tries nothing: {message}")),
         // The API server's own validation of what this subresource or object may hold at all.
         Answer::Refused { layer: Layer::Other, .. } if case.live != Live::Server && case.subresource.is_none() => {
@@ -232,41 +251,82 @@ fn fault(case: &Case, answer: &Answer, webhook: bool) -> Option<String> {
         Answer::Refused { message, .. } if message.contains("bob") || message.contains("team-b") => {
             Some(format!("names others: {message}"))
         }
+        Answer::Refused { layer: Layer::Webhook, message } => unexplained(case, message),
+        Answer::Refused { layer: Layer::AdmissionPolicy, message } if webhook && case.rules && !case.resource.cluster => {
+            Some(format!("is refused before the webhook explains it: {message}"))
+        }
+        Answer::Refused { layer: Layer::AdmissionPolicy, message }
+            if !["rule '", "rules '"].iter().any(|word| message.contains(word)) =>
+        {
+            Some(format!("is told no rule: {message}"))
+        }
         Answer::Refused { .. } => None,
+    }
+}
+
+/// What the webhook's refusal does not say of a case: each field, and for each a rule and what is allowed.
+fn unexplained(case: &Case, message: &str) -> Option<String> {
+    let missing: Vec<_> = case.refused.iter().filter(|field| !message.contains(&format!("{field} is "))).collect();
+    (!missing.is_empty() || !is_explained(message)).then(|| format!("is told nothing of {missing:?}: {message}"))
+}
+
+/// Whether a Tenant's mode tells nothing to who sends an object.
+fn is_silent(case: &Case) -> bool {
+    cases::presets().iter().any(|preset| preset.name == case.boundary && preset.tenant["enforcementMode"] == json!("Audit"))
+}
+
+/// What is wrong with the warnings beside an object that is admitted although rules stand against it; None if nothing.
+async fn unwarned(people: &People, case: &Case, tenant: &str) -> anyhow::Result<Option<String>> {
+    let (kind, namespace) = (&case.resource, format!("{tenant}-dev"));
+    let kind = [kind.api_version.as_str(), &kind.kind, &kind.plural];
+    let said = raw::warnings(&people.alice, kind, &namespace, &renamed(&case.object, tenant)).await?;
+    let missing =
+        case.observed.iter().find(|field| !said.iter().any(|one| one.contains(&format!("{field} is ")) && is_explained(one)));
+    Ok(missing.map(|field| format!("is warned of nothing in {field}: {said:?}")))
+}
+
+/// What is wrong with the answers to a case, and how many there were.
+async fn judged(people: &People, number: usize, case: &Case, webhook: bool) -> (usize, Vec<String>) {
+    let tenant = format!("cases-{}", case.boundary);
+    let what = format!("{} {} ({}, {})", case.row, case.name, case.resource.kind, case.boundary);
+    let found = async {
+        if !webhook && NEVER_WITHOUT_WEBHOOK.contains(&case.resource.plural.as_str()) {
+            return anyhow::Ok((1, Vec::from_iter(unjudged(people, case, &tenant).await?)));
+        }
+        let answers = sent(people, case, &tenant, number).await?;
+        let fault = |(way, answer): &(&str, Answer)| Some(format!("by {way} {}", fault(case, answer, webhook)?));
+        let mut faults: Vec<_> = answers.iter().filter_map(fault).collect();
+        if webhook && !case.observed.is_empty() && case.old.is_none() && !is_refused(case, webhook) && !is_silent(case) {
+            faults.extend(unwarned(people, case, &tenant).await?);
+        }
+        anyhow::Ok((answers.len(), faults))
+    };
+    match found.await {
+        Ok((tried, faults)) => (tried, faults.into_iter().map(|fault| format!("{what} {fault}")).collect()),
+        Err(error) => (0, vec![format!("{what}: {error:#}")]),
     }
 }
 
 #[tokio::test]
 async fn the_table_of_cases_holds() -> anyhow::Result<()> {
     let people = People::from_environment().await?;
-    let webhook = std::env::var("FREEHOLD_WEBHOOK").is_ok_and(|value| value == "1");
+    let webhook = webhook_answers();
     prepared(&people).await?;
     let presets: Vec<_> = cases::presets().into_iter().filter(|preset| !preset.tenant.is_null()).collect();
     let tenant_of = |preset: &Preset| format!("cases-{}", preset.name);
     for preset in &presets {
         guarded(&people, &tenant_of(preset), &preset.tenant).await?;
     }
-    let (mut wrong, mut tried) = (Vec::new(), 0);
-    for (number, case) in cases::all().iter().enumerate().filter(|(_, case)| case.live != Live::No && case.user.is_none()) {
-        let tenant = format!("cases-{}", case.boundary);
-        let what = format!("{} {} ({}, {})", case.row, case.name, case.resource.kind, case.boundary);
-        if !webhook && NEVER_WITHOUT_WEBHOOK.contains(&case.resource.plural.as_str()) {
-            tried += 1;
-            wrong.extend(unjudged(&people, case, &tenant).await?.map(|fault| format!("{what} {fault}")));
-            continue;
-        }
-        match sent(&people, case, &tenant, number).await {
-            Err(error) => wrong.push(format!("{what}: {error:#}")),
-            Ok(answers) => {
-                tried += answers.len();
-                wrong.extend(
-                    answers.iter().filter_map(|(way, answer)| Some(format!("{what} by {way} {}", fault(case, answer, webhook)?))),
-                );
-            }
-        }
-    }
-    println!("{tried} requests for {} cases, webhook: {webhook}", cases::all().len());
+    let all = cases::all();
+    let live = all.iter().enumerate().filter(|(_, case)| case.live != Live::No && case.user.is_none());
+    let answered = live.map(|(number, case)| judged(&people, number, case, webhook));
+    let (tried, wrong): (Vec<usize>, Vec<Vec<String>>) = futures::stream::iter(answered).buffered(AT_ONCE).unzip().await;
+    let (tried, wrong): (usize, Vec<_>) = (tried.iter().sum(), wrong.concat());
+    println!("{tried} requests for {} cases, webhook: {webhook}", all.len());
     ensure!(wrong.is_empty(), "{} faults:\n{}", wrong.len(), wrong.join("\n"));
+    if kept() {
+        return Ok(());
+    }
     gone(&people, &presets.iter().map(tenant_of).collect::<Vec<_>>()).await
 }
 
@@ -337,6 +397,7 @@ async fn the_largest_pod_is_judged_within_the_cost_limit() -> anyhow::Result<()>
     let lists = |count: usize, end: &str| (0..count).map(|number| long(number, end)).collect::<Vec<_>>();
     let mut registries = lists(31, "*");
     registries.push("freehold.dev/*".to_owned());
+    let tags: Vec<_> = (0..16).map(|number| format!("{}-{number}*", "t".repeat(120))).collect();
     let rules: Vec<_> = (0..15)
         .map(|n| json!({"key": format!("key-{n}"), "operator": "Exists"}))
         .chain([json!({"key": "last", "operator": "Exists"})])
@@ -344,15 +405,15 @@ async fn the_largest_pod_is_judged_within_the_cost_limit() -> anyhow::Result<()>
     let resources: Vec<_> =
         (0..15).map(|n| format!("vendor-{n}.example/{}", "x".repeat(40))).chain(["last.example/*".to_owned()]).collect();
     let spec = json!({
-        "images": {"registries": registries, "pullPolicies": ["Always", "IfNotPresent", "Never"]}, "podSecurity": {"level": "Restricted"},
-        "nodes": {"tolerations": rules}, "devices": {"extendedResources": resources}, "api": {"tokenAudiences": lists(16, "a")},
+        "images": {"registries": registries, "pullPolicies": ["Always", "IfNotPresent", "Never"], "tags": {"forbidden": tags}}, "podSecurity": {"level": "Restricted"},
+        "nodes": {"tolerations": rules}, "qosClasses": ["Guaranteed"], "devices": {"extendedResources": resources}, "api": {"tokenAudiences": lists(16, "a")},
     });
     prepared(&people).await?;
     let namespace = guarded(&people, "cases-full", &spec).await?;
     let container = |number: usize| {
         json!({
             "name": format!("c{number}"), "image": format!("freehold.dev/{}:1", "a".repeat(200)),
-            "resources": {"limits": {"cpu": "1m", "memory": "1Mi", "last.example/device": "1"}},
+            "resources": {"limits": {"cpu": "1m", "memory": "1Mi", "last.example/device": "1"}, "requests": {"cpu": "1m", "memory": "1Mi"}},
             "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
             "livenessProbe": {"httpGet": {"port": 1}}, "ports": [{"containerPort": 80}],
         })

@@ -2,7 +2,7 @@
 #![cfg(feature = "live")]
 
 use anyhow::ensure;
-use freehold_e2e::live::{BOUNDARY, QUOTA, SOON, TENANT, api, namespace, sees, tenant};
+use freehold_e2e::live::{BOUNDARY, QUOTA, SOON, TENANT, api, home, namespace, sees, tenant};
 use freehold_e2e::{Answer, People, wait};
 use kube::Client;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
@@ -100,5 +100,46 @@ async fn a_tenant_has_what_its_class_gives_and_no_more() -> anyhow::Result<()> {
         tenants.delete(name, &DeleteParams::default()).await?;
     }
     classes.delete("e2e-small", &DeleteParams::default()).await?;
+    Ok(())
+}
+
+/// A claim does not show what becomes of its volume: the operator resolves that into the StorageClasses of the Boundary, by which the floor refuses.
+#[tokio::test]
+async fn claims_are_of_classes_whose_volumes_stay() -> anyhow::Result<()> {
+    let people = People::from_environment().await?;
+    let classes = api(&people.platform, ["storage.k8s.io/v1", "StorageClass", "storageclasses"], None);
+    let make = async |name: &str, policy: &str| {
+        let class = json!({
+            "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": name},
+            "provisioner": "e2e.example", "reclaimPolicy": policy,
+        });
+        classes.patch(name, &PatchParams::apply("freehold-e2e").force(), &Patch::Apply(class)).await
+    };
+    make("e2e-stays", "Retain").await?;
+    make("e2e-goes", "Delete").await?;
+    let rest = json!({"reclaimPolicies": ["Retain"], "storageClasses": {"default": "e2e-goes", "allowed": ["e2e-*"]}});
+    let own = home(&people, "retaining", rest).await?;
+    let (boundary, at) = (api(&people.platform, BOUNDARY, Some(&own)), "/spec/storage/classNames");
+    sees(&boundary, "boundary", at, json!({"allowed": ["e2e-stays"]})).await?;
+    make("e2e-later", "Retain").await?;
+    sees(&boundary, "boundary", at, json!({"allowed": ["e2e-later", "e2e-stays"]})).await?;
+
+    let claims = api(&people.alice, ["v1", "PersistentVolumeClaim", "persistentvolumeclaims"], Some(&own));
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    for (class, is_admitted) in [("e2e-stays", true), ("e2e-later", true), ("e2e-goes", false)] {
+        let claim = json!({
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "c"},
+            "spec": {"storageClassName": class, "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+        });
+        let answer = Answer::of(claims.create(&dry, &serde_json::from_value(claim)?).await)?;
+        ensure!(
+            (answer == Answer::Admitted) == is_admitted && (is_admitted || answer.says("storage classes")),
+            "{class}: {answer}"
+        );
+    }
+    for name in ["e2e-stays", "e2e-goes", "e2e-later"] {
+        classes.delete(name, &DeleteParams::default()).await?;
+    }
+    api(&people.platform, TENANT, None).delete("retaining", &DeleteParams::default()).await?;
     Ok(())
 }

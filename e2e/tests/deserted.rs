@@ -1,4 +1,5 @@
-//! With operator and webhook away, Kubernetes' own controllers do their work in tenants' namespaces: the floor stops nobody who keeps things running.
+//! With the webhook away, hanging or expired, and with the operator away too, Kubernetes' own controllers do their work in tenants' namespaces: the floor
+//! stops nobody who keeps things running.
 #![cfg(feature = "live")]
 
 use std::time::Duration;
@@ -18,6 +19,10 @@ use serde_json::json;
 const RUNS: Duration = Duration::from_secs(90);
 const CLASS: Option<&str> = Some("freehold-microvm");
 
+fn dry() -> PostParams {
+    PostParams { dry_run: true, ..PostParams::default() }
+}
+
 async fn pods_of(pods: &Api<Pod>, app: &str) -> anyhow::Result<Vec<Pod>> {
     Ok(pods.list(&ListParams::default().labels(&format!("app={app}"))).await?.items)
 }
@@ -27,11 +32,17 @@ fn ready(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_none() && conditions.into_iter().any(|one| one.type_ == "Ready" && one.status == "True")
 }
 
-/// Row H5.
+/// Row H5, in every state of the webhook.
 #[tokio::test]
-async fn controllers_go_on_where_nothing_of_ours_runs() -> anyhow::Result<()> {
+async fn controllers_go_on_whoever_is_away() -> anyhow::Result<()> {
     let people = People::from_environment().await?;
     let mut tried = Tried::from_environment();
+    let answer = Answer::of(
+        Api::<Pod>::namespaced(people.alice.clone(), STAGE_A)
+            .create(&dry(), &objects::pod("h", "true", &[("/hostPID", json!(true))]))
+            .await,
+    )?;
+    tried.attack("H5", "a pod with the node's processes meanwhile", &answer);
     let pods: Api<Pod> = Api::namespaced(people.alice.clone(), STAGE_A);
     let deployments: Api<Deployment> = Api::namespaced(people.alice.clone(), STAGE_A);
 
@@ -46,9 +57,8 @@ async fn controllers_go_on_where_nothing_of_ours_runs() -> anyhow::Result<()> {
     let deployment = objects::deployment("serves", "exec httpd -f -p 8080 -h /", CLASS);
     deployments.create(&PostParams::default(), &deployment).await?;
     let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "serves"}, "spec": {"selector": {"app": "serves"}, "ports": [{"port": 80, "targetPort": 8080}]}});
-    api(&people.alice, ["v1", "Service", "services"], Some(STAGE_A))
-        .create(&PostParams::default(), &serde_json::from_value(service)?)
-        .await?;
+    let services = api(&people.alice, ["v1", "Service", "services"], Some(STAGE_A));
+    services.create(&PostParams::default(), &serde_json::from_value(service)?).await?;
     let slices = api(&people.alice, ["discovery.k8s.io/v1", "EndpointSlice", "endpointslices"], Some(STAGE_A));
     let first = wait::until("the Service to have a ready endpoint", RUNS, || async {
         let all = slices.list(&ListParams::default().labels("kubernetes.io/service-name=serves")).await?.items;
@@ -94,6 +104,7 @@ async fn controllers_go_on_where_nothing_of_ours_runs() -> anyhow::Result<()> {
     let sets = api(&people.alice, ["apps/v1", "ReplicaSet", "replicasets"], Some(STAGE_A));
     deployments.delete("serves", &DeleteParams::foreground()).await?;
     jobs.delete("counts", &DeleteParams::background()).await?;
+    services.delete("serves", &DeleteParams::default()).await?;
     wait::until("the Deployment's and the Job's pods to go with them", RUNS, || async {
         let left = [pods_of(&pods, "serves").await?.len(), pods_of(&pods, "counts").await?.len()];
         let sets = sets.list(&ListParams::default().labels("app=serves")).await?.items.len();
@@ -102,7 +113,14 @@ async fn controllers_go_on_where_nothing_of_ours_runs() -> anyhow::Result<()> {
     })
     .await?;
 
-    // A namespace comes, gets what Kubernetes puts into each, stays closed, and goes.
+    tried.judge()
+}
+
+/// Row H5: a namespace comes, gets what Kubernetes puts into each, stays closed, and goes.
+#[tokio::test]
+async fn a_namespace_that_nobody_guards_stays_closed_and_goes() -> anyhow::Result<()> {
+    let people = People::from_environment().await?;
+    let mut tried = Tried::from_environment();
     let (namespaces, fresh): (Api<Namespace>, _) = (Api::all(people.alice.clone()), "team-a-deserted");
     let made = Answer::of(namespaces.create(&PostParams::default(), &objects::namespace(fresh, Some("team-a"))).await)?;
     tried.control("H5", "a namespace of one's own", &made);
@@ -113,9 +131,7 @@ async fn controllers_go_on_where_nothing_of_ours_runs() -> anyhow::Result<()> {
     .await?;
     ensure!(api(&people.platform, BOUNDARY, Some(fresh)).get_opt("boundary").await?.is_none(), "an operator is there");
     let there: Api<Pod> = Api::namespaced(people.platform.clone(), fresh);
-    let answer = Answer::of(
-        there.create(&PostParams { dry_run: true, ..PostParams::default() }, &objects::pod("early", "true", &[])).await,
-    )?;
+    let answer = Answer::of(there.create(&dry(), &objects::pod("early", "true", &[])).await)?;
     tried.attack_held_by("H5", "a pod in a namespace that nobody guards yet", &answer, &[Layer::AdmissionPolicy]);
     Api::<Namespace>::all(people.platform.clone()).delete(fresh, &DeleteParams::default()).await?;
     let objects: Api<DynamicObject> = api(&people.platform, ["v1", "Namespace", "namespaces"], None);

@@ -2,10 +2,11 @@
 #![cfg(feature = "live")]
 
 use anyhow::ensure;
-use freehold_e2e::live::{BINDING, BOUNDARY, CLUSTER_BINDING, POLICY, SOON, TENANT, api, namespace, sees, spec, tenant};
+use freehold_e2e::live::{
+    BINDING, BOUNDARY, CLUSTER_BINDING, POLICY, SOON, TENANT, api, event, marked, namespace, sees, spec, tenant,
+};
 use freehold_e2e::{Answer, People, objects, people, wait};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
-use k8s_openapi::api::events::v1::Event;
 use kube::Client;
 use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, ListParams, PostParams};
@@ -43,15 +44,8 @@ async fn a_tenant_made_anew_gets_what_was_there_only_when_told() -> anyhow::Resu
     tenant(&platform, "heir", of_eve(json!({}))).await?;
     says(&platform, "heir", "Stalled", ("True", "UIDChanged")).await?;
     says(&platform, "heir", "Ready", ("False", "UIDChanged")).await?;
-    let events: Api<Event> = Api::namespaced(platform.clone(), "default");
+    event(&platform, "heir", "UIDChanged").await?;
     let second = tenants.get("heir").await?.uid().unwrap_or_default();
-    wait::until("an event about it", SOON, || async {
-        let all = events.list(&ListParams::default().fields("reason=UIDChanged")).await?.items;
-        let about = |event: &Event| event.regarding.as_ref().and_then(|object| object.uid.clone());
-        ensure!(all.iter().any(|event| about(event).as_deref() == Some(&second)), "{} events, none about it", all.len());
-        Ok(())
-    })
-    .await?;
     // What was there is as it was, and nobody new has rights in it.
     let bindings = of(BINDING).list(&ListParams::default()).await?.items;
     ensure!(!bindings.is_empty(), "the first Tenant's bindings are gone");
@@ -73,18 +67,22 @@ async fn programs_count_where_their_namespace_is_the_platforms_or_ones_own() -> 
     let platform = People::from_environment().await?.platform;
     let namespaces: Api<Namespace> = Api::all(platform.clone());
     let owners = api(&platform, CLUSTER_BINDING, None);
-    let program = json!({"kind": "ServiceAccount", "name": "ci", "namespace": "vouched-ci"});
+    let program = json!({"kind": "ServiceAccount", "name": "vouched-builder", "namespace": "vouched-ci"});
+    let is_marked = |expected| marked(&platform, "freehold-owners-", "vouched-builder", expected);
     tenant(&platform, "vouched", json!({"owners": [{"kind": "User", "name": "carol"}, program]})).await?;
     says(&platform, "vouched", "Ready", ("False", "ServiceAccountsWithheld")).await?;
-    sees(&owners, "freehold-owners-vouched", "/subjects/1", Value::Null).await?;
+    sees(&owners, "freehold-tenant-vouched", "/subjects/1", Value::Null).await?;
+    is_marked(false).await?;
     // As the platform's it is heeded, as another tenant's no more.
     namespaces.create(&PostParams::default(), &objects::namespace("vouched-ci", None)).await?;
-    sees(&owners, "freehold-owners-vouched", "/subjects/1/namespace", json!("vouched-ci")).await?;
+    sees(&owners, "freehold-tenant-vouched", "/subjects/1/namespace", json!("vouched-ci")).await?;
+    is_marked(true).await?;
     says(&platform, "vouched", "Ready", ("True", "Enforced")).await?;
     tenant(&platform, "voucher", spec("")).await?;
     let taken = json!({"metadata": {"labels": {"freehold.dev/tenant": "voucher"}}});
     namespaces.patch("vouched-ci", &Default::default(), &kube::api::Patch::Merge(taken)).await?;
-    sees(&owners, "freehold-owners-vouched", "/subjects/1", Value::Null).await?;
+    sees(&owners, "freehold-tenant-vouched", "/subjects/1", Value::Null).await?;
+    is_marked(false).await?;
     says(&platform, "vouched", "Ready", ("False", "ServiceAccountsWithheld")).await
 }
 

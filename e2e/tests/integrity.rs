@@ -190,7 +190,8 @@ async fn a_tenant_says_nothing_that_ends_in_more() -> anyhow::Result<()> {
     // As RBAC reads it, of somebody who has no rights from elsewhere; once the literal owner is let in, the binding counts.
     let reviews = api(&people.platform, ["authorization.k8s.io/v1", "SubjectAccessReview", "subjectaccessreviews"], None);
     let may_own = async |user: &str| {
-        let attributes = json!({"group": "freehold.dev", "resource": "tenants", "verb": "own", "name": name});
+        let attributes =
+            json!({"group": "freehold.dev", "resource": "tenants", "verb": "own", "name": name, "namespace": "freehold-system"});
         let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "metadata": {}, "spec": {"user": user, "resourceAttributes": attributes}});
         let answer = reviews.create(&PostParams::default(), &serde_json::from_value(review)?).await?;
         anyhow::Ok(answer.data["status"]["allowed"] == json!(true))

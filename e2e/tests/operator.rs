@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use freehold_e2e::live::{
     BINDING, BOUNDARY, CLASS, CLUSTER_BINDING, CLUSTER_ROLE, LIMITS, NODE_RUNTIME, POLICY, QUOTA, SANDBOX_RUNTIME, SOON, TENANT,
-    api, namespace, sees, spec, tenant,
+    api, marked, namespace, sees, spec, tenant,
 };
 use freehold_e2e::{People, people, wait};
 use k8s_openapi::api::core::v1::{Namespace, Node};
@@ -61,13 +61,31 @@ async fn drift_is_healed_and_nothing_is_written_at_rest() -> anyhow::Result<()> 
         sees(&of(kind), name, "/metadata/name", json!(name)).await?;
     }
     for (kind, name) in
-        [(CLUSTER_ROLE, "freehold-tenant-drifts"), (CLUSTER_BINDING, "freehold-owners-drifts"), (CLASS, "freehold-microvm")]
+        [(CLUSTER_ROLE, "freehold-tenant-drifts"), (CLUSTER_BINDING, "freehold-tenant-drifts"), (CLASS, "freehold-microvm")]
     {
         all(kind).delete(name, &DeleteParams::default()).await?;
         sees(&all(kind), name, "/metadata/name", json!(name)).await?;
     }
+    // What earlier versions bound for each Tenant goes.
+    let earlier = json!({
+        "apiVersion": CLUSTER_BINDING[0], "kind": CLUSTER_BINDING[1],
+        "metadata": {"name": "freehold-owners-drifts", "labels": {"app.kubernetes.io/managed-by": "freehold", "freehold.dev/tenant": "drifts"}},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "freehold-owner"},
+    });
+    all(CLUSTER_BINDING).create(&PostParams::default(), &serde_json::from_value(earlier)?).await?;
+    sees(&all(CLUSTER_BINDING), "freehold-owners-drifts", "/metadata/name", Value::Null).await?;
+    // What Tenants share heals too.
+    let group = "system:serviceaccounts:drifts-dev";
+    let shared = marked(&platform, "freehold-members-", group, true).await?;
+    all(CLUSTER_BINDING).delete(&shared, &DeleteParams::default()).await?;
+    marked(&platform, "freehold-members-", group, true).await?;
+    let (parameters, patch) = merge(
+        json!({"subjects": [{"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": "system:serviceaccounts:eve"}]}),
+    );
+    all(CLUSTER_BINDING).patch(&shared, &parameters, &patch).await?;
+    marked(&platform, "freehold-members-", "system:serviceaccounts:eve", false).await?;
+    marked(&platform, "freehold-members-", group, true).await?;
     // roleRef never changes: a foreign binding under our name is made anew.
-    all(CLUSTER_BINDING).delete("freehold-owners-drifts", &DeleteParams::default()).await?;
     let subjects = json!([{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "eve"}]);
     let foreign = json!({
         "apiVersion": CLUSTER_BINDING[0], "kind": CLUSTER_BINDING[1], "metadata": {"name": "freehold-tenant-drifts"},
@@ -148,11 +166,11 @@ async fn a_tenant_says_what_is_missing_and_goes_as_it_says() -> anyhow::Result<(
     sees(&tenants, "waits", "/status/conditions/0/reason", json!("Enforced")).await?;
 
     // Retain is the default: the grants go, what is in the namespaces stays.
+    marked(&platform, "freehold-members-", "system:serviceaccounts:waits-dev", true).await?;
     tenants.delete("waits", &DeleteParams::default()).await?;
     sees(&tenants, "waits", "/metadata/name", Value::Null).await?;
-    for name in ["freehold-tenant-waits", "freehold-owners-waits"] {
-        sees(&api(&platform, CLUSTER_BINDING, None), name, "/metadata/name", Value::Null).await?;
-    }
+    sees(&api(&platform, CLUSTER_BINDING, None), "freehold-tenant-waits", "/metadata/name", Value::Null).await?;
+    marked(&platform, "freehold-members-", "system:serviceaccounts:waits-dev", false).await?;
     let left = boundary("waits-dev").get("boundary").await.context("the Boundary did not outlive its Tenant")?;
     ensure!(left.metadata.deletion_timestamp.is_none(), "the Boundary is being deleted");
     ensure!(namespaces.get("waits-dev").await?.metadata.deletion_timestamp.is_none(), "the namespace is being deleted");
