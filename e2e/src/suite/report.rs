@@ -28,8 +28,16 @@ struct Spec {
     run_time: u64,
     failure: Failure,
     captured_ginkgo_writer_output: String,
+    spec_events: Option<Vec<Step>>,
     start_time: String,
     end_time: String,
+}
+
+/// A step that a spec tells; most write it nowhere else.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct Step {
+    message: String,
 }
 
 /// The pods that a namespace of the run had.
@@ -64,8 +72,10 @@ impl Spec {
         let seconds = |time: &str| time.parse().map(Timestamp::as_second).ok();
         let (start, end) = (seconds(&self.start_time)?, seconds(&self.end_time)?);
         let output = &self.captured_ginkgo_writer_output;
+        let steps = self.spec_events.iter().flatten().flat_map(|step| step.message.lines());
         let says = output
             .lines()
+            .chain(steps)
             .any(|line| line.split_once("basename ").is_some_and(|(_, rest)| rest.split_whitespace().next() == Some(word)));
         let names = || output.split(|sign: char| !sign.is_ascii_alphanumeric() && sign != '-').any(|word| word == namespace);
         ((start..=end).contains(&first) && (says || names())).then_some(start)
@@ -141,7 +151,7 @@ mod tests {
     use super::*;
 
     const TEXT: &str = r#"[{"SpecReports": [
-        {"ContainerHierarchyTexts": ["[sig-node] Pods"], "LeafNodeText": "runs", "LeafNodeType": "It", "State": "passed", "RunTime": 3500000000, "CapturedGinkgoWriterOutput": "STEP: Building a namespace api object, basename pods @ 11/28/26", "StartTime": "2026-01-01T00:00:10.5Z", "EndTime": "2026-01-01T00:00:14Z"},
+        {"ContainerHierarchyTexts": ["[sig-node] Pods"], "LeafNodeText": "runs", "LeafNodeType": "It", "State": "passed", "RunTime": 3500000000, "SpecEvents": [{"SpecEventType": "By", "Message": "Building a namespace api object, basename pods"}], "StartTime": "2026-01-01T00:00:10.5Z", "EndTime": "2026-01-01T00:00:14Z"},
         {"ContainerHierarchyTexts": ["[sig-node] Pods"], "LeafNodeText": "fails", "LeafNodeType": "It", "State": "timedout", "CapturedGinkgoWriterOutput": "basename pods\ncreating pod netpol-x-78/a", "StartTime": "2026-01-01T00:00:00Z", "EndTime": "2026-01-01T00:01:00Z", "Failure": {"Message": "\nit hung\nmore"}},
         {"ContainerHierarchyTexts": null, "LeafNodeText": "can't", "LeafNodeType": "It", "State": "skipped", "Failure": {"Message": "no disk"}},
         {"ContainerHierarchyTexts": ["x"], "LeafNodeText": "not asked for", "LeafNodeType": "It", "State": "skipped"},
