@@ -111,7 +111,8 @@ async fn give(mut outgoing: Outgoing, mut source: pipe::Receiver, close: Arc<Not
         let read = tokio::select! {
             biased;
             read = source.read(&mut buffer) => read,
-            () = close.notified() => match source.try_read(&mut buffer) {
+            // The pipe itself is asked: that bytes have come may not be known here yet, and `try_read` would find none.
+            () = close.notified() => match rustix::io::read(&source, &mut buffer) {
                 Ok(n) => {
                     close.notify_one(); // still to be closed once it is empty
                     Ok(n)
@@ -147,6 +148,26 @@ mod tests {
         sink.flush().await.unwrap();
         assert_eq!(std::fs::read(&file).unwrap(), b"x");
         std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    /// The close is told first, and nothing has run since the bytes were written.
+    #[tokio::test]
+    async fn what_was_written_before_the_close_is_sent() {
+        let (here, mut there) = UnixStream::pair().unwrap();
+        let (agent, _events) = Agent::connect(here);
+        let fifo = std::env::temp_dir().join(format!("freehold-stdin-{}", std::process::id()));
+        let _ = std::fs::remove_file(&fifo);
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+        let source = pipe::OpenOptions::new().open_receiver(&fifo).unwrap();
+        let mut writer = std::fs::OpenOptions::new().write(true).open(&fifo).unwrap();
+        let (close, outgoing) = (Arc::new(Notify::new()), agent.streams().send(7).unwrap());
+        std::io::Write::write_all(&mut writer, b"typed").unwrap();
+        close.notify_one();
+        give(outgoing, source, close).await;
+        let mut bytes = vec![0; 256];
+        let n = tokio::io::AsyncReadExt::read(&mut there, &mut bytes).await.unwrap();
+        assert!(bytes[..n].windows(5).any(|part| part == b"typed"), "it ended without what was written: {:?}", &bytes[..n]);
+        std::fs::remove_file(&fifo).unwrap();
     }
 
     #[tokio::test]
