@@ -65,19 +65,21 @@ load_image() { # image folder…
 
 # Tells containerd of a handler whose file is there, as the installer does it; the caller restarts it.
 register() { # handler
-  local plugin=io.containerd.cri.v1.runtime file=/etc/containerd/conf.d/90-$1.toml head='version = 3' kind=io.containerd.freehold.v2
+  local plugin=io.containerd.cri.v1.runtime file=/etc/containerd/conf.d/90-$1.toml head='version = 3'
+  local kind=io.containerd.freehold.v2 program=$bundle/handlers/$1 options=''
   if [[ $(node containerd --version) == *' 1.'* ]]; then
-    plugin=io.containerd.grpc.v1.cri file=/etc/containerd/config.toml head='' kind=$bundle/bin/containerd-shim-freehold-v2
+    plugin=io.containerd.grpc.v1.cri file=/etc/containerd/config.toml head=''
+    kind=$bundle/bin/containerd-shim-freehold-v2 program=$kind options="options = {ConfigPath = '/opt/freehold/handlers/$1.toml'}"
   fi
+  node sh -c "mkdir -p $bundle/handlers && cd $bundle/handlers && ln -sf ../bin/containerd-shim-freehold-v2 $1 && ln -sf ../../../handlers/$1.toml ."
   node sh -c "cat >>$file" <<TOML
 $head
 [plugins.'$plugin'.containerd.runtimes.$1]
   runtime_type = "$kind"
-  runtime_path = "$bundle/bin/containerd-shim-freehold-v2"
+  runtime_path = "$program"
   pod_annotations = []
   privileged_without_host_devices = true
-  [plugins.'$plugin'.containerd.runtimes.$1.options]
-    ConfigPath = "/opt/freehold/handlers/$1.toml"
+  $options
 TOML
 }
 

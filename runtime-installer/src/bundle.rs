@@ -2,7 +2,8 @@
 //!
 //! Input: the bundle's folder in the image with its `manifest.json`. Output: `versions/<version>` on the node, which the
 //! shim, QEMU and running VMs use. Every file is digested while it is copied into a temporary folder; only a complete and
-//! equal copy gets its name. A folder that has its name is never written again, because VMs run from it.
+//! equal copy gets its name. What is in a folder that has its name is never written again, because VMs run from it; only
+//! links by handlers' names are added (see [`crate::handler::links`]).
 
 use serde::Deserialize;
 use sha2::{Digest, Sha256};

@@ -61,6 +61,8 @@ pub struct Runtime {
     pub handler: String,
     /// Absolute path of the shim on the node.
     pub shim: String,
+    /// Absolute path by which it finds its configuration without being told.
+    pub program: String,
     /// Absolute path of the shim's configuration on the node.
     pub config: String,
 }
@@ -106,7 +108,8 @@ pub fn plan(major: u32, main: &str, runtime: &Runtime) -> Result<Plan, ConfigErr
         }
         // 1.6.20, which Debian 12 has, and 1.7.0 pass over runtime_path (containerd pull request 8208) and look for the type's name
         // beside themselves and in PATH; a type that is a path is run as it is, by every 1.x.
-        add_runtime(&mut document, plugin, runtime, &runtime.shim)?;
+        let options = [("ConfigPath", runtime.config.as_str())];
+        add_runtime(&mut document, plugin, &runtime.handler, (&runtime.shim, &runtime.shim), &options)?;
         return Ok(Plan { main: changed(main, document), drop_in: None });
     }
     if document.as_table().is_empty() {
@@ -117,7 +120,8 @@ pub fn plan(major: u32, main: &str, runtime: &Runtime) -> Result<Plan, ConfigErr
     }
     let mut ours = DocumentMut::new();
     ours["version"] = value(version);
-    add_runtime(&mut ours, plugin, runtime, RUNTIME_TYPE)?;
+    // Without options: to a container of a pod with a user namespace containerd adds some of runc's own, which go with no others.
+    add_runtime(&mut ours, plugin, &runtime.handler, (RUNTIME_TYPE, &runtime.program), &[])?;
     Ok(Plan { main: changed(main, document), drop_in: Some(format!("{HEADER}{ours}")) })
 }
 
@@ -236,25 +240,32 @@ fn child<'a>(parent: &'a mut dyn TableLike, key: &str, path: &str) -> Result<&'a
     parent.entry(key).or_insert_with(implicit).as_table_like_mut().ok_or_else(|| ConfigError::NotTable(format!("{path}.{key}")))
 }
 
-fn add_runtime(document: &mut DocumentMut, plugin: &str, runtime: &Runtime, kind: &str) -> Result<(), ConfigError> {
+/// Adds a handler: its type and program, and options.
+fn add_runtime(
+    document: &mut DocumentMut,
+    plugin: &str,
+    handler: &str,
+    (kind, program): (&str, &str),
+    options: &[(&str, &str)],
+) -> Result<(), ConfigError> {
     let plugins = child(document.as_table_mut(), "plugins", "")?;
     let plugin = child(plugins, plugin, "plugins")?;
     let containerd = child(plugin, "containerd", "plugins.*")?;
     let runtimes = child(containerd, "runtimes", "plugins.*.containerd")?;
     let mut table = Table::new();
     table["runtime_type"] = value(kind);
-    table["runtime_path"] = value(runtime.shim.as_str());
+    table["runtime_path"] = value(program);
     // No pod may steer the shim by annotations: none is passed on.
     table["pod_annotations"] = value(Array::new());
     // `privileged` means nothing to the host here; its devices must not be handed in.
     table["privileged_without_host_devices"] = value(true);
-    let mut options = Table::new();
-    options["ConfigPath"] = value(runtime.config.as_str());
-    table["options"] = Item::Table(options);
+    if !options.is_empty() {
+        table["options"] = Item::Table(options.iter().map(|(key, text)| (*key, value(*text))).collect());
+    }
     // An equal table keeps its place and comments, so that a second run changes nothing.
     let same = |item: &Item| item.as_table_like().is_some_and(|there| plain(there) == plain(&table));
-    if !runtimes.get(&runtime.handler).is_some_and(same) {
-        runtimes.insert(&runtime.handler, Item::Table(table));
+    if !runtimes.get(handler).is_some_and(same) {
+        runtimes.insert(handler, Item::Table(table));
     }
     Ok(())
 }
@@ -278,6 +289,7 @@ mod tests {
         Runtime {
             handler: "freehold-microvm".to_owned(),
             shim: "/opt/freehold/versions/1/bin/containerd-shim-freehold-v2".to_owned(),
+            program: "/opt/freehold/versions/1/handlers/freehold-microvm".to_owned(),
             config: "/opt/freehold/handlers/freehold-microvm.toml".to_owned(),
         }
     }
@@ -322,7 +334,10 @@ mod tests {
             let plan = plan(2, text, &runtime()).unwrap();
             let drop_in = plan.drop_in.clone().unwrap();
             assert_eq!(drop_in.parse::<DocumentMut>().unwrap()["version"].as_integer(), Some(version));
-            assert_eq!(runtime_of(&drop_in, plugin)["runtime_type"].as_str(), Some(RUNTIME_TYPE));
+            let item = runtime_of(&drop_in, plugin);
+            assert_eq!(item["runtime_type"].as_str(), Some(RUNTIME_TYPE));
+            assert_eq!(item["runtime_path"].as_str(), Some(runtime().program.as_str()));
+            assert!(item.get("options").is_none(), "{drop_in}");
             assert_eq!(plan.main.is_some(), edits, "{text}");
             assert_eq!(plan.config_path(), DROP_IN_PATH);
             if let Some(main) = plan.main {

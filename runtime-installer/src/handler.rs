@@ -52,6 +52,18 @@ pub fn shim_path(version: &str) -> String {
     format!("{}/bin/containerd-shim-freehold-v2", bundle_path(version))
 }
 
+/// The name by which containerd 2 runs the shim for a handler: the shim finds its configuration beside the name it was run by.
+pub fn program_path(version: &str, handler: &str) -> String {
+    format!("{}/handlers/{handler}", bundle_path(version))
+}
+
+/// Links that make it so, and where each leads, relative to itself.
+pub fn links(version: &str, handler: &str) -> [(String, String); 2] {
+    let program = program_path(version, handler);
+    let config = (format!("{program}.toml"), format!("../../../handlers/{handler}.toml"));
+    [(program, "../bin/containerd-shim-freehold-v2".to_owned()), config]
+}
+
 /// The configuration of a handler on the node.
 pub fn config_path(handler: &str) -> String {
     format!("{ROOT}/handlers/{handler}.toml")
@@ -101,6 +113,26 @@ mod tests {
         assert_eq!(text, expected);
         let with = "templates = \"/var/lib/freehold/templates\"\ntemplates_max_bytes = 1073741824\n";
         assert_eq!(config("v1", Acceleration::Tcg, 256, true).unwrap(), format!("{expected}{with}"));
+    }
+
+    #[test]
+    fn links_lead_to_the_shim_and_the_configuration() {
+        let resolved = |place: &str, target: &str| {
+            let mut parts: Vec<&str> = place.split('/').collect();
+            parts.pop();
+            for part in target.split('/') {
+                match part {
+                    ".." => parts.truncate(parts.len() - 1),
+                    part => parts.push(part),
+                }
+            }
+            parts.join("/")
+        };
+        let [program, config] = links("v1", "microvm");
+        assert_eq!(program.0, program_path("v1", "microvm"));
+        assert_eq!(resolved(&program.0, &program.1), shim_path("v1"));
+        assert_eq!(config.0, format!("{}.toml", program.0));
+        assert_eq!(resolved(&config.0, &config.1), config_path("microvm"));
     }
 
     #[test]

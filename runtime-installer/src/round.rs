@@ -62,7 +62,11 @@ async fn steps(node: &Node, image: &Path, runtime: &SandboxRuntime, outcome: &mu
 
     outcome.reason = "RegistrationFailed";
     let registered_config = handler::config_path(&name);
-    let registered = Runtime { shim: handler::shim_path(&version), config: registered_config.clone(), handler: name };
+    for (place, target) in handler::links(&version, &name) {
+        link(&below(&node.root, &place), Path::new(&target))?;
+    }
+    let program = handler::program_path(&version, &name);
+    let registered = Runtime { shim: handler::shim_path(&version), program, config: registered_config.clone(), handler: name };
     outcome.containerd = Some(node.register(&registered).await?);
     outcome.message = format!("a VM answered in {} ms", answer.start_milliseconds);
     outcome.canary = Some(answer);
@@ -76,6 +80,15 @@ async fn steps(node: &Node, image: &Path, runtime: &SandboxRuntime, outcome: &mu
     }
     outcome.templates = templates.then(|| Templating { shim: handler::shim_path(&version), config: registered_config });
     Ok(())
+}
+
+/// Makes a link, unless it is there. One that leads elsewhere is nobody's of ours.
+fn link(place: &Path, target: &Path) -> anyhow::Result<()> {
+    if std::fs::read_link(place).is_ok_and(|there| there == target) {
+        return Ok(());
+    }
+    let made = std::fs::create_dir_all(place.parent().unwrap_or(place)).and_then(|()| std::os::unix::fs::symlink(target, place));
+    made.with_context(|| format!("could not make the link {}", place.display()))
 }
 
 /// Boots one VM on the node, with a configuration beside the one in force.

@@ -50,6 +50,7 @@ pub struct Flags {
     address: String,
     bundle: Option<PathBuf>,
     socket: Option<PathBuf>,
+    config: Option<PathBuf>,
     debug: bool,
     version: bool,
     info: bool,
@@ -81,6 +82,7 @@ pub fn flags(args: impl Iterator<Item = String>) -> anyhow::Result<Flags> {
                     "address" => flags.address = value,
                     "bundle" => flags.bundle = Some(value.into()),
                     "socket" => flags.socket = Some(value.into()),
+                    "config" => flags.config = Some(value.into()),
                     "publish-binary" => {}
                     _ => bail!("unknown flag -{name}"),
                 }
@@ -165,6 +167,15 @@ fn tell(bundle: &Path, socket: &Path) -> anyhow::Result<()> {
     std::io::stdout().write_all(address.as_bytes()).context("containerd does not take the address")
 }
 
+/// The configuration of the handler by whose name this program was run: the file beside that name. It is not named by the handler's options,
+/// because containerd 2 adds some of runc's to those of each container with a user namespace, and fails if there are others.
+fn config_beside(program: &Path) -> Option<PathBuf> {
+    let mut path = program.as_os_str().to_owned();
+    path.push(".toml");
+    let path = PathBuf::from(path);
+    (program.is_absolute() && path.is_file()).then_some(path)
+}
+
 fn launch(flags: &Flags, folder: &Path, socket: &Path, bundle: &Path) -> anyhow::Result<Server> {
     let note = server::note(&flags.namespace, &flags.id);
     server::open(Path::new(server::FOLDER)).with_context(|| format!("can't make {}", server::FOLDER))?;
@@ -183,6 +194,9 @@ fn launch(flags: &Flags, folder: &Path, socket: &Path, bundle: &Path) -> anyhow:
     let number = listener.as_raw_fd();
     let mut command = Command::new(std::env::current_exe().context("this program can't find itself")?);
     command.args(["-namespace", &flags.namespace, "-address", &flags.address, "-id", &flags.id]);
+    if let Some(config) = std::env::args_os().next().and_then(|program| config_beside(Path::new(&program))) {
+        command.arg("-config").arg(config);
+    }
     command.arg("-socket").arg(socket).args(flags.debug.then_some("-debug")).arg("serve");
     command.current_dir(bundle).stdin(Stdio::null()).stdout(Stdio::null());
     // Both ways: no wait for containerd to read, no signal when it goes away, and whole again when it comes back.
@@ -221,8 +235,9 @@ async fn serve(flags: &Flags) -> anyhow::Result<()> {
     let containerd = std::env::var("TTRPC_ADDRESS").unwrap_or_else(|_| format!("{}.ttrpc", flags.address));
     let note = server::note(&flags.namespace, &flags.id);
     let pod = Pod::new(&flags.id, socket.clone(), note.clone(), Publisher::new(&containerd, &flags.namespace));
-    let mut services = create_task(std::sync::Arc::new(Api(pod.clone())));
-    for (_, service) in create_task(std::sync::Arc::new(Api(pod.clone()))) {
+    let api = std::sync::Arc::new(Api { pod: pod.clone(), config: flags.config.clone() });
+    let mut services = create_task(api.clone());
+    for (_, service) in create_task(api) {
         services.insert("containerd.task.v2.Task".into(), service); // version 3 is version 2 under a new name
     }
     // SAFETY: `start` put the listening socket at this number, and nothing else in this process knows it.
@@ -327,6 +342,18 @@ mod tests {
         assert!(answer.starts_with("unix:///run/containerd/s/"));
         assert!(BootstrapResult::parse_from_bytes(answer.as_bytes()).is_err());
         assert!(serde_json::from_str::<serde_json::Value>(&answer).is_err());
+    }
+
+    #[test]
+    fn a_handlers_configuration_is_beside_its_name() {
+        let folder = std::env::temp_dir().join(format!("freehold-beside-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("file"), "").unwrap();
+        std::os::unix::fs::symlink("file", folder.join("microvm.toml")).unwrap();
+        assert_eq!(config_beside(&folder.join("microvm")), Some(folder.join("microvm.toml")));
+        assert_eq!(config_beside(&folder.join("containerd-shim-freehold-v2")), None);
+        assert_eq!(config_beside(Path::new("microvm")), None);
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

@@ -26,7 +26,12 @@ use super::stdio::Paths;
 use crate::spec;
 
 /// The service, registered under both names that containerd knows.
-pub struct Api(pub Arc<Pod>);
+pub struct Api {
+    /// The pod.
+    pub pod: Arc<Pod>,
+    /// The handler's configuration file, unless the request's options name one.
+    pub config: Option<PathBuf>,
+}
 
 /// `runtimeoptions.v1.Options` of the CRI plugin: which file configures the handler.
 #[derive(Clone, PartialEq, Message)]
@@ -69,19 +74,19 @@ impl Task for Api {
         }
         let rootfs = req.rootfs.into_iter().map(|mount| (mount.type_, mount.source, mount.options)).collect();
         let paths = Paths { stdin: req.stdin, stdout: req.stdout, stderr: req.stderr, terminal: req.terminal };
-        let config = config_path(req.options.as_ref());
+        let config = config_path(req.options.as_ref()).or_else(|| self.config.clone());
         let create = Create { id: req.id, bundle: req.bundle.into(), rootfs, paths, config };
-        let pid = self.0.create(create).await.inspect_err(|error| tracing::error!("{error}")).map_err(|e| status(&e))?;
+        let pid = self.pod.create(create).await.inspect_err(|error| tracing::error!("{error}")).map_err(|e| status(&e))?;
         Ok(CreateTaskResponse { pid, ..CreateTaskResponse::default() })
     }
 
     async fn start(&self, _: &TtrpcContext, req: StartRequest) -> Answer<StartResponse> {
-        let pid = self.0.start(&req.id, &req.exec_id).await.inspect_err(|error| tracing::error!("{error}"));
+        let pid = self.pod.start(&req.id, &req.exec_id).await.inspect_err(|error| tracing::error!("{error}"));
         Ok(StartResponse { pid: pid.map_err(|e| status(&e))?, ..StartResponse::default() })
     }
 
     async fn state(&self, _: &TtrpcContext, req: StateRequest) -> Answer<StateResponse> {
-        let (task, process) = self.0.process(&req.id, &req.exec_id).map_err(|e| status(&e))?;
+        let (task, process) = self.pod.process(&req.id, &req.exec_id).map_err(|e| status(&e))?;
         let phase = process.phase();
         let state = match phase {
             Phase::Created | Phase::Starting => Status::CREATED,
@@ -93,7 +98,7 @@ impl Task for Api {
             id: req.id,
             exec_id: req.exec_id,
             bundle: task.bundle.display().to_string(),
-            pid: self.0.pid(),
+            pid: self.pod.pid(),
             status: state.into(),
             stdin: process.paths.stdin.clone(),
             stdout: process.paths.stdout.clone(),
@@ -106,44 +111,44 @@ impl Task for Api {
     }
 
     async fn wait(&self, _: &TtrpcContext, req: WaitRequest) -> Answer<WaitResponse> {
-        let (_, process) = self.0.process(&req.id, &req.exec_id).map_err(|e| status(&e))?;
+        let (_, process) = self.pod.process(&req.id, &req.exec_id).map_err(|e| status(&e))?;
         let exit = process.ended().await;
         let exit = exit.ok_or_else(|| status(&TaskError::NotFound("process: it was deleted".into())))?;
         Ok(WaitResponse { exit_status: exit.status, exited_at: timestamp(exit.at_ns), ..WaitResponse::default() })
     }
 
     async fn kill(&self, _: &TtrpcContext, req: KillRequest) -> Answer<Empty> {
-        self.0.kill(&req.id, &req.exec_id, req.signal, req.all).await.map_err(|e| status(&e))?;
+        self.pod.kill(&req.id, &req.exec_id, req.signal, req.all).await.map_err(|e| status(&e))?;
         Ok(Empty::default())
     }
 
     async fn delete(&self, _: &TtrpcContext, req: DeleteRequest) -> Answer<DeleteResponse> {
-        let (pid, exit) = self.0.delete(&req.id, &req.exec_id).await.map_err(|e| status(&e))?;
+        let (pid, exit) = self.pod.delete(&req.id, &req.exec_id).await.map_err(|e| status(&e))?;
         let exited_at = timestamp(exit.at_ns);
         Ok(DeleteResponse { pid, exit_status: exit.status, exited_at, ..DeleteResponse::default() })
     }
 
     async fn pids(&self, _: &TtrpcContext, req: PidsRequest) -> Answer<PidsResponse> {
-        self.0.task(&req.id).map_err(|e| status(&e))?;
+        self.pod.task(&req.id).map_err(|e| status(&e))?;
         // The guest's numbers mean nothing on the host, where callers look for these.
-        let info = ProcessInfo { pid: self.0.pid(), ..ProcessInfo::default() };
+        let info = ProcessInfo { pid: self.pod.pid(), ..ProcessInfo::default() };
         Ok(PidsResponse { processes: vec![info], ..PidsResponse::default() })
     }
 
     async fn exec(&self, _: &TtrpcContext, req: ExecProcessRequest) -> Answer<Empty> {
         let process = parse("the process to run", req.spec.as_ref()).map_err(|e| status(&e))?;
         let paths = Paths { stdin: req.stdin, stdout: req.stdout, stderr: req.stderr, terminal: req.terminal };
-        self.0.exec(&req.id, &req.exec_id, &process, paths).map_err(|e| status(&e))?;
+        self.pod.exec(&req.id, &req.exec_id, &process, paths).map_err(|e| status(&e))?;
         Ok(Empty::default())
     }
 
     async fn resize_pty(&self, _: &TtrpcContext, req: ResizePtyRequest) -> Answer<Empty> {
-        self.0.resize(&req.id, &req.exec_id, req.width, req.height).await.map_err(|e| status(&e))?;
+        self.pod.resize(&req.id, &req.exec_id, req.width, req.height).await.map_err(|e| status(&e))?;
         Ok(Empty::default())
     }
 
     async fn close_io(&self, _: &TtrpcContext, req: CloseIORequest) -> Answer<Empty> {
-        let (_, process) = self.0.process(&req.id, &req.exec_id).map_err(|e| status(&e))?;
+        let (_, process) = self.pod.process(&req.id, &req.exec_id).map_err(|e| status(&e))?;
         if req.stdin {
             process.close_stdin.notify_one();
         }
@@ -152,22 +157,22 @@ impl Task for Api {
 
     async fn update(&self, _: &TtrpcContext, req: UpdateTaskRequest) -> Answer<Empty> {
         let resources: spec::SpecResources = parse("the new limits", req.resources.as_ref()).map_err(|e| status(&e))?;
-        self.0.update(&req.id, &resources).await.map_err(|e| status(&e))?;
+        self.pod.update(&req.id, &resources).await.map_err(|e| status(&e))?;
         Ok(Empty::default())
     }
 
     async fn stats(&self, _: &TtrpcContext, req: StatsRequest) -> Answer<StatsResponse> {
-        let found = self.0.stats(&req.id).await.map_err(|e| status(&e))?;
+        let found = self.pod.stats(&req.id).await.map_err(|e| status(&e))?;
         Ok(StatsResponse { stats: MessageField::some(stats::pack(&found)), ..StatsResponse::default() })
     }
 
     async fn pause(&self, _: &TtrpcContext, req: PauseRequest) -> Answer<Empty> {
-        self.0.freeze(&req.id, true).await.map_err(|e| status(&e))?;
+        self.pod.freeze(&req.id, true).await.map_err(|e| status(&e))?;
         Ok(Empty::default())
     }
 
     async fn resume(&self, _: &TtrpcContext, req: ResumeRequest) -> Answer<Empty> {
-        self.0.freeze(&req.id, false).await.map_err(|e| status(&e))?;
+        self.pod.freeze(&req.id, false).await.map_err(|e| status(&e))?;
         Ok(Empty::default())
     }
 
@@ -176,13 +181,13 @@ impl Task for Api {
     }
 
     async fn connect(&self, _: &TtrpcContext, _: ConnectRequest) -> Answer<ConnectResponse> {
-        let (shim_pid, task_pid) = (std::process::id(), self.0.pid());
+        let (shim_pid, task_pid) = (std::process::id(), self.pod.pid());
         Ok(ConnectResponse { shim_pid, task_pid, version: env!("CARGO_PKG_VERSION").into(), ..ConnectResponse::default() })
     }
 
     async fn shutdown(&self, _: &TtrpcContext, req: ShutdownRequest) -> Answer<Empty> {
-        if req.now || self.0.is_empty() {
-            self.0.over.notify_one();
+        if req.now || self.pod.is_empty() {
+            self.pod.over.notify_one();
         }
         Ok(Empty::default())
     }

@@ -74,7 +74,8 @@ impl Pod {
         spec.refuse_host_namespaces(alone).map_err(anyhow::Error::from)?;
         if alone {
             let path = create.config.as_deref().context(
-                "the runtime handler has no configuration: its options need ConfigPath, which the runtime installer writes",
+                "the runtime handler has no configuration: a file NAME.toml beside the runtime_path, or ConfigPath in its options, as the \
+                 runtime installer writes them",
             )?;
             self.boot(config::load(path).map_err(anyhow::Error::from)?, &spec, &create.bundle).await?;
         }
