@@ -3,6 +3,12 @@
 /// Version of the contract; the agent refuses another one. A bundle always carries both sides, so there is no negotiation.
 pub const VERSION: u32 = 1;
 
+/// Lowest id of the guest that a pod's user namespace may map to; those below are the guest's own. The kubelet gives no lower ones.
+pub const FIRST_USER_ID: u32 = 65_536;
+
+/// Most ids of a user namespace; the kubelet gives a pod 65536, or a multiple of it (`userNamespaces.idsPerPod`).
+pub const MAX_USER_IDS: u32 = 1 << 30;
+
 /// Name of the virtio-serial port; the agent finds it as `/sys/class/virtio-ports/*/name`.
 pub const PORT_NAME: &str = "dev.freehold.agent";
 

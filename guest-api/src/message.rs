@@ -176,6 +176,20 @@ pub struct Configure {
     /// Size of /dev/shm in bytes; 0: half of memory.
     #[prost(uint64, tag = "7")]
     pub shm_bytes: u64,
+    /// Ids of the pod's user namespace, if it has one.
+    #[prost(message, optional, tag = "8")]
+    pub user_ids: Option<UserIds>,
+}
+
+/// A range of ids, which are the pod's from 0 on.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct UserIds {
+    /// The first in the guest, as on the node; at least [`crate::limits::FIRST_USER_ID`].
+    #[prost(uint32, tag = "1")]
+    pub first: u32,
+    /// How many; at most [`crate::limits::MAX_USER_IDS`].
+    #[prost(uint32, tag = "2")]
+    pub count: u32,
 }
 
 /// By how much the clock is wrong.
@@ -364,6 +378,9 @@ pub struct AddVolume {
     /// What it is made of.
     #[prost(oneof = "Medium", tags = "5, 6, 7, 8, 9, 10")]
     pub medium: Option<Medium>,
+    /// In a pod with a user namespace its ids are not mapped: they are the pod's only if they are of that namespace's range.
+    #[prost(bool, tag = "11")]
+    pub unmapped: bool,
 }
 
 /// What a volume is made of.

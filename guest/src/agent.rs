@@ -10,6 +10,7 @@ use crate::port::Port;
 use crate::streams::Streams;
 use crate::sys;
 use crate::template::Stage;
+use crate::user::UserNamespace;
 use crate::volumes::Volumes;
 use freehold_guest_api::limits::{MAX_EVENTS, MAX_MESSAGE};
 use freehold_guest_api::message::{Answer, ContainerRef, Empty, Event, Exited, Happening, Reply, Request};
@@ -37,6 +38,8 @@ pub struct Agent {
     pub own_pids: OwnedFd,
     /// The pod's shared pid namespace, if it has one.
     pub shared_pids: Option<OwnedFd>,
+    /// The pod's user namespace, if it has one.
+    pub user: Option<UserNamespace>,
     /// How far the machine has come.
     pub stage: Stage,
     /// Power off once everything is written.
@@ -77,6 +80,7 @@ impl Agent {
             volumes: Volumes::new(),
             disks: Disks::default(),
             shared_pids: None,
+            user: None,
             stage: Stage::Fresh,
             stopping: false,
             message: Vec::new(),

@@ -10,6 +10,9 @@ pub const MOUNT: &str = "/sys/fs/cgroup";
 const PODS: &str = "/sys/fs/cgroup/containers";
 /// The kernel's default period, which `cpu.max` needs if the shim names none.
 const PERIOD_US: u64 = 100_000;
+/// Levels and number of cgroups that a container may make: the agent goes through all of them. A systemd of its own has some hundred.
+const MAX_DEPTH: u32 = 32;
+const MAX_DESCENDANTS: u32 = 4096;
 
 /// A container's cgroup.
 pub struct Cgroup {
@@ -56,13 +59,31 @@ pub fn files(resources: &Resources) -> Vec<(&'static str, String)> {
 }
 
 impl Cgroup {
-    /// Makes the cgroup with its limits.
-    pub fn create(container: &str, resources: &Resources) -> Result<Cgroup> {
+    /// Makes the cgroup with its limits. Root of the pod, which is `owner` in the guest, may make cgroups of its own in it (cgroups(7), "Cgroup
+    /// delegation"); its limits stay the guest's.
+    pub fn create(container: &str, resources: &Resources, owner: u32) -> Result<Cgroup> {
         let path = Path::new(PODS).join(container);
         fs::create_dir(&path).step(format!("make the cgroup of container {container}"))?;
         let cgroup = Cgroup { path, oom_kills: 0 };
-        cgroup.update(resources).inspect_err(|_| cgroup.remove())?;
+        cgroup
+            .bound()
+            .and_then(|()| cgroup.give(owner))
+            .and_then(|()| cgroup.update(resources))
+            .inspect_err(|_| cgroup.remove())?;
         Ok(cgroup)
+    }
+    fn bound(&self) -> Result<()> {
+        for (file, most) in [("cgroup.max.depth", MAX_DEPTH), ("cgroup.max.descendants", MAX_DESCENDANTS)] {
+            fs::write(self.path.join(file), most.to_string()).step(format!("write {file}"))?;
+        }
+        Ok(())
+    }
+    fn give(&self, owner: u32) -> Result<()> {
+        for file in ["", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"] {
+            let path = self.path.join(file);
+            std::os::unix::fs::chown(&path, Some(owner), Some(owner)).step(format!("give {} to the pod", path.display()))?;
+        }
+        Ok(())
     }
     /// New limits.
     pub fn update(&self, resources: &Resources) -> Result<()> {
@@ -71,9 +92,9 @@ impl Cgroup {
         }
         Ok(())
     }
-    /// The file by which a process joins.
-    pub fn procs(&self) -> PathBuf {
-        self.path.join("cgroup.procs")
+    /// The file by which a process joins it.
+    pub fn procs(&self) -> Result<File> {
+        File::options().write(true).open(self.path.join("cgroup.procs")).step("open the container's cgroup")
     }
     /// Kills all processes.
     pub fn kill(&self) -> Result<()> {

@@ -6,6 +6,7 @@
 use crate::fail::{Failure, Result, Step};
 use crate::mounts;
 use crate::sys;
+use crate::user::{self, UserNamespace};
 use freehold_guest_api::message::{CreateContainer, Rlimit, StartProcess};
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -44,8 +45,10 @@ pub struct Plan<'a> {
     pub start: &'a StartProcess,
     /// Where.
     pub entry: Entry<'a>,
-    /// cgroup.procs of the container.
-    pub cgroup: PathBuf,
+    /// cgroup.procs of the container, opened by the agent: what may be written there is judged by its rights.
+    pub cgroup: File,
+    /// It is in the pod's user namespace, and [`prepare_mapped`] was done.
+    pub mapped: bool,
     /// stdin, stdout and stderr unless there is a terminal.
     pub stdio: Option<[OwnedFd; 3]>,
     /// To the agent.
@@ -71,8 +74,12 @@ pub fn run(mut plan: Plan<'_>) -> ! {
 fn become_process(plan: &mut Plan<'_>) -> Result<std::convert::Infallible> {
     let start = plan.start;
     sys::default_signals();
-    fs::write(&plan.cgroup, "0").step("join the container's cgroup")?;
-    fs::write("/proc/self/oom_score_adj", start.oom_score_adj.to_string()).step("set oom_score_adj")?;
+    if plan.mapped {
+        user::become_root()?;
+    } else {
+        set_oom_score(start)?;
+    }
+    plan.cgroup.write_all(b"0").step("join the container's cgroup")?;
     match &plan.entry {
         Entry::Init { spec, root, volumes } => enter_root(spec, root, volumes, cwd(start))?,
         Entry::Exec(init) => {
@@ -93,6 +100,23 @@ fn become_process(plan: &mut Plan<'_>) -> Result<std::convert::Infallible> {
     Err(execute(start, &places, &program, &env))
 }
 
+fn set_oom_score(start: &StartProcess) -> Result<()> {
+    fs::write("/proc/self/oom_score_adj", start.oom_score_adj.to_string()).step("set oom_score_adj")
+}
+
+/// What root of a user namespace may not do, done before it is entered: less of a score, higher limits, pipes that the agent has made.
+pub fn prepare_mapped(start: &StartProcess, stdio: Option<&[OwnedFd; 3]>, user: &UserNamespace) -> Result<()> {
+    set_oom_score(start)?;
+    // The soft ones hold from when the process's files are open.
+    let hard = |limit: &Rlimit| {
+        let soft = sys::soft_limit(limit.resource)?.min(limit.hard);
+        sys::set_limit(limit.resource, soft, limit.hard)
+    };
+    start.rlimits.iter().try_for_each(hard).step("set hard resource limits")?;
+    let (uid, gid) = (user.outside(start.uid)?, user.outside(0)?);
+    stdio.into_iter().flatten().try_for_each(|fd| own_pipe(fd, uid, Some(gid)))
+}
+
 fn set_limits(limits: &[Rlimit]) -> Result<()> {
     let set = |limit: &Rlimit| {
         sys::set_limit(limit.resource, limit.soft, limit.hard).step(format!("set resource limit {}", limit.resource))
@@ -107,7 +131,7 @@ fn cwd(start: &StartProcess) -> &str {
 fn enter_root(spec: &CreateContainer, path: &Path, volumes: &BTreeMap<String, PathBuf>, cwd: &str) -> Result<()> {
     sys::unshare(libc::CLONE_NEWCGROUP).step("make the cgroup namespace")?;
     sys::mount("", "/", "", libc::MS_REC | libc::MS_PRIVATE, "").step("make mounts private")?;
-    let root = sys::open(path, libc::O_PATH | libc::O_DIRECTORY).step("open the container's root")?;
+    let root = own_root(path)?;
     let root = root.as_fd();
     for mount in &spec.mounts {
         mounts::mount(root, mount, volumes)?;
@@ -135,6 +159,16 @@ fn enter_root(spec: &CreateContainer, path: &Path, volumes: &BTreeMap<String, Pa
     std::env::set_current_dir("/").step("enter /")
 }
 
+/// The root as a mount of this namespace's own: in a user namespace one that came with its mounts can't become the root.
+fn own_root(path: &Path) -> Result<OwnedFd> {
+    let what = "open the container's root";
+    let open = || sys::open(path, libc::O_PATH | libc::O_DIRECTORY).step(what);
+    let place = open()?;
+    let tree = sys::clone_mount(place.as_fd(), false).step(what)?;
+    sys::attach_mount(tree.as_fd(), place.as_fd()).step(what)?;
+    open()
+}
+
 fn set_stdio(plan: &mut Plan<'_>) -> Result<()> {
     let start = plan.start;
     let terminal = plan.stdio.is_none();
@@ -143,7 +177,7 @@ fn set_stdio(plan: &mut Plan<'_>) -> Result<()> {
         None => open_terminal(start, &mut plan.status, &mut plan.go_on)?,
     };
     for (number, fd) in fds.iter().enumerate() {
-        own_pipe(fd, start.uid)?;
+        own_pipe(fd, start.uid, None)?;
         sys::dup_to(fd.as_raw_fd(), number as i32).step("set stdio")?;
     }
     sys::close_rest_on_exec().step("close the agent's files")?;
@@ -151,10 +185,10 @@ fn set_stdio(plan: &mut Plan<'_>) -> Result<()> {
 }
 
 /// A program without root opens its streams by name too (`error_log /dev/stderr`): a pipe is its user's then, as with runc.
-fn own_pipe(fd: &OwnedFd, uid: u32) -> Result<()> {
+fn own_pipe(fd: &OwnedFd, uid: u32, gid: Option<u32>) -> Result<()> {
     let file = File::from(fd.try_clone().step("copy a stream")?);
     if file.metadata().step("look at a stream")?.file_type().is_fifo() {
-        std::os::unix::fs::fchown(&file, Some(uid), None).step("own a stream")?;
+        std::os::unix::fs::fchown(&file, Some(uid), gid).step("own a stream")?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use crate::fail::{Failure, Result, Step};
 use crate::mounts::SHM;
 use crate::sys;
+use crate::user::{self, UserNamespace};
 use freehold_guest_api::limits::VERSION;
 use freehold_guest_api::message::{Configure, Ready};
 use std::fs;
@@ -11,8 +12,8 @@ use std::fs;
 const ENTROPY: std::ops::RangeInclusive<usize> = 32..=512;
 const MAX_HOSTNAME: usize = 63;
 
-/// Does it.
-pub fn configure(configure: &Configure) -> Result<Ready> {
+/// Does it; with the pod's user namespace, if it is to have one.
+pub fn configure(configure: &Configure) -> Result<(Ready, Option<UserNamespace>)> {
     if configure.version != VERSION {
         let theirs = configure.version;
         return Err(Failure::refuse(format!("the shim speaks version {theirs}, this guest {VERSION}: bundle is mixed up")));
@@ -21,20 +22,29 @@ pub fn configure(configure: &Configure) -> Result<Ready> {
     if configure.hostname.len() > MAX_HOSTNAME {
         return Err(Failure::refuse(format!("host name of {} bytes, at most {MAX_HOSTNAME}", configure.hostname.len())));
     }
+    // Before anything that is set in a namespace.
+    let user = configure.user_ids.map(UserNamespace::make).transpose()?;
     sys::set_hostname(&configure.hostname).step("set the host name")?;
     for parameter in &configure.sysctls {
         let path = sysctl_path(&parameter.key)?;
-        fs::write(path, &parameter.value).step(format!("set kernel parameter {}", parameter.key))?;
+        let write = || fs::write(&path, &parameter.value);
+        let written = match (write(), &user) {
+            (Err(error), Some(user)) if error.kind() == std::io::ErrorKind::PermissionDenied => user.as_root(write)?,
+            (written, _) => written,
+        };
+        written.step(format!("set kernel parameter {}", parameter.key))?;
     }
     let size = if configure.shm_bytes == 0 { "50%".to_owned() } else { configure.shm_bytes.to_string() };
     let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
-    sys::mount("shm", SHM, "tmpfs", flags, &format!("mode=1777,size={size}")).step("mount /dev/shm")?;
+    let root = user::root(user.as_ref());
+    sys::mount("shm", SHM, "tmpfs", flags, &format!("mode=1777,size={size},uid={root},gid={root}")).step("mount /dev/shm")?;
     let read = |path: &str| fs::read_to_string(path).step(format!("read {path}"));
-    Ok(Ready {
+    let ready = Ready {
         kernel_release: read("/proc/sys/kernel/osrelease")?.trim().to_owned(),
         boot_id: read("/proc/sys/kernel/random/boot_id")?.trim().to_owned(),
         memory_bytes: total_memory(&read("/proc/meminfo")?),
-    })
+    };
+    Ok((ready, user))
 }
 
 /// Seeds the kernel's generator and sets the clock.

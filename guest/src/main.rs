@@ -6,7 +6,7 @@
 //!
 //! Mounts that a container's spec names are made by its init at the start (they show its namespaces), so their failures
 //! are answers to `StartProcess`. Not there: rules for devices in the container's cgroup (a container with CAP_MKNOD can
-//! make a node of any device of its pod's guest, `privileged` or not), user namespaces, mount propagation.
+//! make a node of any device of its pod's guest, `privileged` or not), mount propagation.
 mod agent;
 mod boot;
 mod cgroup;
@@ -31,6 +31,7 @@ mod rootfs;
 mod streams;
 mod sys;
 mod template;
+mod user;
 mod volumes;
 
 fn run() -> fail::Result<()> {

@@ -4,6 +4,7 @@ use crate::fail::{Result, Step};
 use crate::sys;
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 const HEADER: usize = 16;
 const REQUEST_ACK: u16 = 0x1 | 0x4;
@@ -15,6 +16,7 @@ const RTM_NEWNEIGH: u16 = 28;
 const NLMSG_ERROR: u16 = 2;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_NET_NS_FD: u16 = 28;
 const IFF_UP: u32 = 1;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
@@ -33,6 +35,7 @@ pub struct Message {
 }
 
 /// A change of a link.
+#[derive(Default)]
 pub struct Link<'a> {
     /// Which.
     pub index: u32,
@@ -42,6 +45,8 @@ pub struct Link<'a> {
     pub mtu: u32,
     /// New name.
     pub name: Option<&'a str>,
+    /// Network namespace to move it to.
+    pub network: Option<BorrowedFd<'a>>,
 }
 
 fn family(ipv6: bool) -> u8 {
@@ -82,6 +87,9 @@ impl Message {
         }
         if let Some(name) = link.name {
             message.attribute(IFLA_IFNAME, format!("{name}\0").as_bytes());
+        }
+        if let Some(network) = link.network {
+            message.attribute(IFLA_NET_NS_FD, &network.as_raw_fd().to_ne_bytes());
         }
         message
     }

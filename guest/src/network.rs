@@ -5,6 +5,8 @@
 use crate::fail::{Failure, Result, Step};
 use crate::netlink::{Link, Message, Socket};
 use crate::port::wait_for;
+use crate::sys;
+use crate::user::UserNamespace;
 use freehold_guest_api::message::{Interface, Neighbour, Network, Route};
 use std::fs;
 use std::net::IpAddr;
@@ -22,11 +24,15 @@ const RTA_METRICS: u16 = 8;
 const RTAX_MTU: u16 = 2;
 
 /// Does it all: lo up, cards, neighbours and routes.
-pub fn apply(network: &Network) -> Result<()> {
+pub fn apply(network: &Network, user: Option<&UserNamespace>) -> Result<()> {
     let mut socket = Socket::open()?;
-    socket.send(&Message::link(Link { index: index("lo")?, up: true, mtu: 0, name: None })).step("bring up lo")?;
+    socket.send(&Message::link(Link { index: index("lo")?, up: true, ..Link::default() })).step("bring up lo")?;
     for interface in &network.interfaces {
-        set_interface(&mut socket, interface).step(format!("interface {}", interface.name))?;
+        let placed = check_name(&interface.name).and_then(|()| match user {
+            None => name_card(&mut socket, interface),
+            Some(user) => move_card(user, interface),
+        });
+        placed.and_then(|index| set_interface(&mut socket, index, interface)).step(format!("interface {}", interface.name))?;
     }
     for neighbour in &network.neighbours {
         set_neighbour(&mut socket, neighbour).step(format!("neighbour {}", neighbour.address))?;
@@ -38,16 +44,11 @@ pub fn apply(network: &Network) -> Result<()> {
 }
 
 fn index(name: &str) -> Result<u32> {
-    let path = format!("/sys/class/net/{name}/ifindex");
-    let text = fs::read_to_string(&path).step(format!("look up interface {name:?}"))?;
-    text.trim().parse().map_err(|_| Failure::refuse(format!("{path} is no number")))
+    sys::interface(name).step(format!("look up interface {name:?}"))
 }
 
-fn set_interface(socket: &mut Socket, interface: &Interface) -> Result<()> {
-    let name = &interface.name;
-    if name.is_empty() || name.len() > MAX_NAME || name.contains('/') || name.starts_with('.') {
-        return Err(Failure::refuse(format!("interface name {name:?} must be 1 to {MAX_NAME} bytes without '/'")));
-    }
+/// The name and number that the kernel gave to the card, once it is there.
+fn card(interface: &Interface) -> Result<(String, u32)> {
     let mac = interface.mac.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":");
     let find = || {
         fs::read_dir("/sys/class/net").ok()?.flatten().find_map(|entry| {
@@ -57,22 +58,56 @@ fn set_interface(socket: &mut Socket, interface: &Interface) -> Result<()> {
     };
     let found = wait_for(APPEAR, find)
         .ok_or_else(|| Failure::with(libc::ENODEV, format!("no card with address {mac} appeared in {APPEAR:?}")))?;
-    let (index, holder) = (index(&found)?, index(name));
-    if found != *name {
-        // The kernel names cards in the order in which they come: another one may have the name, and gets its own in its turn.
-        if let Ok(holder) = holder {
-            let aside = format!("card{holder}");
-            socket
-                .send(&Message::link(Link { index: holder, up: false, mtu: 0, name: Some(&aside) }))
-                .step("make room for its name")?;
-        }
-        // A card can't be renamed while it is up.
-        socket.send(&Message::link(Link { index, up: false, mtu: 0, name: Some(name) })).step("rename")?;
+    // From there too: a card that is just coming is in /sys before the kernel knows its name.
+    let path = format!("/sys/class/net/{found}/ifindex");
+    let text = fs::read_to_string(&path).step(format!("look up interface {found:?}"))?;
+    let index = text.trim().parse().map_err(|_| Failure::refuse(format!("{path} is no number")))?;
+    Ok((found, index))
+}
+
+/// Gives the card its name; its number.
+fn name_card(socket: &mut Socket, interface: &Interface) -> Result<u32> {
+    let name = &interface.name;
+    let (found, number) = card(interface)?;
+    if found == *name {
+        return Ok(number);
     }
-    socket.send(&Message::link(Link { index, up: true, mtu: interface.mtu, name: None })).step("bring up")?;
+    // The kernel names cards in the order in which they come: another one may have the name, and gets its own in its turn.
+    if let Ok(holder) = index(name) {
+        let aside = format!("card{holder}");
+        let aside = Link { index: holder, name: Some(&aside), ..Link::default() };
+        socket.send(&Message::link(aside)).step("make room for its name")?;
+    }
+    // A card can't be renamed while it is up.
+    socket.send(&Message::link(Link { index: number, name: Some(name), ..Link::default() })).step("rename")?;
+    Ok(number)
+}
+
+/// Moves the card to the network of the pod's user namespace, where it has its name at once.
+fn move_card(user: &UserNamespace, interface: &Interface) -> Result<u32> {
+    if let Ok(number) = index(&interface.name) {
+        return Ok(number);
+    }
+    user.among_cards(|network| {
+        let (_, index) = card(interface)?;
+        let there = Link { index, name: Some(&interface.name), network: Some(network), ..Link::default() };
+        Socket::open()?.send(&Message::link(there)).step("move to the pod's network")
+    })?;
+    index(&interface.name)
+}
+
+fn set_interface(socket: &mut Socket, index: u32, interface: &Interface) -> Result<()> {
+    socket.send(&Message::link(Link { index, up: true, mtu: interface.mtu, ..Link::default() })).step("bring up")?;
     for address in &interface.addresses {
         let (address, prefix) = parse_prefix(address)?;
         socket.send(&Message::address(index, address, prefix)).step(format!("add address {address}/{prefix}"))?;
+    }
+    Ok(())
+}
+
+fn check_name(name: &str) -> Result<()> {
+    if name.is_empty() || name.len() > MAX_NAME || name.contains('/') || name.starts_with('.') {
+        return Err(Failure::refuse(format!("interface name {name:?} must be 1 to {MAX_NAME} bytes without '/'")));
     }
     Ok(())
 }

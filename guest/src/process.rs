@@ -4,11 +4,11 @@ use crate::child::{self, Entry, FAILED, Plan, TERMINAL};
 use crate::fail::{Failure, Result, Step};
 use crate::streams::{End, Streams};
 use crate::sys::{self, Forked};
+use crate::user::UserNamespace;
 use freehold_guest_api::message::StartProcess;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
 
 /// Words of a failure that a child may send.
 const MAX_WORDS: u64 = 8192;
@@ -37,12 +37,25 @@ pub enum PidNamespace<'a> {
     Existing(&'a OwnedFd, &'a OwnedFd),
 }
 
+impl PidNamespace<'_> {
+    fn enter(&self) -> Result<()> {
+        let PidNamespace::Existing(target, _) = self else { return Ok(()) };
+        sys::enter(target.as_fd(), libc::CLONE_NEWPID).step("enter the pid namespace")
+    }
+
+    fn leave(&self) -> Result<()> {
+        let PidNamespace::Existing(_, own) = self else { return Ok(()) };
+        sys::enter(own.as_fd(), libc::CLONE_NEWPID).step("return to the agent's pid namespace")
+    }
+}
+
 /// Starts a process and waits until it has called exec, or says why it did not.
 pub fn start(
     start: &StartProcess,
     entry: Entry<'_>,
-    cgroup: PathBuf,
+    cgroup: File,
     pids: &PidNamespace<'_>,
+    user: Option<&UserNamespace>,
     streams: &mut Streams,
 ) -> Result<Process> {
     let outputs: Vec<u32> =
@@ -58,20 +71,25 @@ pub fn start(
     let (go_on_child, go_on) = sys::pipe().step("make a pipe")?;
     let is_init = matches!(entry, Entry::Init { .. });
     let mut namespaces = if is_init { libc::CLONE_NEWNS } else { 0 };
-    match pids {
-        PidNamespace::New => namespaces |= libc::CLONE_NEWPID,
-        PidNamespace::Existing(target, _) => sys::enter(target.as_fd(), libc::CLONE_NEWPID).step("enter the pid namespace")?,
+    if matches!(pids, PidNamespace::New) {
+        namespaces |= libc::CLONE_NEWPID;
     }
-    let forked = sys::fork(namespaces);
+    let forked = match user {
+        None => pids.enter().and_then(|()| sys::fork(namespaces).step("fork")),
+        Some(user) => user.fork(namespaces, || {
+            child::prepare_mapped(start, child_stdio.as_ref(), user)?;
+            pids.enter()
+        }),
+    };
     if let Ok(Forked::Child) = forked {
         let (status, go_on) = (File::from(status_child), File::from(go_on_child));
-        child::run(Plan { start, entry, cgroup, stdio: child_stdio, status, go_on });
+        child::run(Plan { start, entry, cgroup, mapped: user.is_some(), stdio: child_stdio, status, go_on });
     }
-    if let PidNamespace::Existing(_, own) = pids {
-        sys::enter(own.as_fd(), libc::CLONE_NEWPID).step("return to the agent's pid namespace")?;
+    if user.is_none() {
+        pids.leave()?;
     }
-    let Forked::Parent(pid) = forked.step("fork")? else { return Err(Failure::refuse("unreachable: child returned")) };
-    drop((child_stdio, status_child, go_on_child));
+    let Forked::Parent(pid) = forked? else { return Err(Failure::refuse("unreachable: child returned")) };
+    drop((child_stdio, status_child, go_on_child, cgroup));
     let terminal = await_exec(File::from(status), File::from(go_on), pid)?;
     let Ours { stdin, stdout, stderr } = match &terminal {
         Some(master) => {

@@ -10,7 +10,7 @@ use crate::process::{self, PidNamespace};
 use crate::rootfs::Root;
 use crate::sys::{self, Forked};
 use crate::template::Stage;
-use crate::{configure, cpus, template, volumes};
+use crate::{configure, cpus, template, user, volumes};
 use freehold_guest_api::limits::{MAX_CONTAINERS, MAX_PROCESSES};
 use freehold_guest_api::message::{
     Answer, Call, CreateContainer, Empty, FileContent, Pids, ProcessRef, Resize, Signal, StartProcess, Started, Update,
@@ -28,8 +28,8 @@ impl Agent {
         let done = |()| Answer::Done(Empty {});
         match call {
             Call::Configure(configure) => self.configure(&configure),
-            Call::SetNetwork(network) => crate::network::apply(&network).map(done),
-            Call::AddVolume(add) => volumes::add(&mut self.volumes, &mut self.disks, &add).map(done),
+            Call::SetNetwork(network) => crate::network::apply(&network, self.user.as_ref()).map(done),
+            Call::AddVolume(add) => volumes::add(&mut self.volumes, &mut self.disks, &add, self.user.as_ref()).map(done),
             Call::PutEntries(put) => volumes::put(&self.volumes, &put).map(done),
             Call::GetFile(get) => volumes::get(&self.volumes, &get).map(|data| Answer::File(FileContent { data })),
             Call::RemoveVolume(volume) => self.remove_volume(&volume.volume).map(done),
@@ -63,8 +63,10 @@ impl Agent {
     }
 
     fn configure(&mut self, configure: &freehold_guest_api::message::Configure) -> Result<Answer> {
-        let ready = configure::configure(configure)?;
+        // Also if it fails half way: there is no way back, and the shim ends the machine.
         self.stage = Stage::Configured;
+        let (ready, user) = configure::configure(configure)?;
+        self.user = user;
         Ok(Answer::Ready(ready))
     }
 
@@ -73,8 +75,15 @@ impl Agent {
         if self.shared_pids.is_some() {
             return Ok(());
         }
-        match sys::fork(libc::CLONE_NEWPID).step("make the shared pid namespace")? {
+        let forked = match &self.user {
+            None => sys::fork(libc::CLONE_NEWPID).step("fork"),
+            Some(user) => user.fork(libc::CLONE_NEWPID, || Ok(())),
+        };
+        match forked.step("make the shared pid namespace")? {
             Forked::Child => {
+                if self.user.is_some() && user::become_root().is_err() {
+                    sys::exit_now(1);
+                }
                 // It needs no file of the agent's.
                 let _ = sys::close_all();
                 sys::pause_for_ever()
@@ -106,8 +115,8 @@ impl Agent {
             }
         }
         let rootfs = create.rootfs.as_ref().ok_or_else(|| Failure::refuse("a container needs a root file system"))?;
-        let mut root = Root::mount(&create.container, rootfs, &mut self.disks)?;
-        let cgroup = Cgroup::create(&create.container, &create.resources.unwrap_or_default())
+        let mut root = Root::mount(&create.container, rootfs, &mut self.disks, self.user.as_ref())?;
+        let cgroup = Cgroup::create(&create.container, &create.resources.unwrap_or_default(), user::root(self.user.as_ref()))
             .inspect_err(|_| root.unmount(&mut self.disks))?;
         let memory_events = cgroup.memory_events();
         let id = create.container.clone();
@@ -138,13 +147,13 @@ impl Agent {
         if container.processes.contains_key(&start.exec_id) {
             return Err(Failure::with(libc::EEXIST, format!("process {:?} exists", start.exec_id)));
         }
-        let cgroup = container.cgroup.procs();
+        let cgroup = container.cgroup.procs()?;
         let process = if start.exec_id.is_empty() {
             let joined = if container.spec.share_pids { self.shared_pids.as_ref() } else { target.as_ref() };
-            let places: BTreeMap<String, PathBuf> = self.volumes.iter().map(|(id, v)| (id.clone(), v.root.clone())).collect();
+            let places: BTreeMap<String, PathBuf> = self.volumes.iter().map(|(id, v)| (id.clone(), v.shown.clone())).collect();
             let entry = Entry::Init { spec: &container.spec, root: container.root.path(), volumes: &places };
             let pids = joined.map_or(PidNamespace::New, |joined| PidNamespace::Existing(joined, &self.own_pids));
-            let process = process::start(start, entry, cgroup, &pids, &mut self.streams)?;
+            let process = process::start(start, entry, cgroup, &pids, self.user.as_ref(), &mut self.streams)?;
             let namespace = format!("/proc/{}/ns/pid", process.pid);
             let namespace = sys::open(namespace, libc::O_RDONLY).step("open the container's pid namespace")?;
             container.init = Some((sys::pidfd(process.pid).step("open the container's init")?, namespace));
@@ -155,7 +164,7 @@ impl Agent {
                 return Err(Failure::with(libc::ESRCH, format!("container {} does not run", start.container)));
             };
             let pids = PidNamespace::Existing(namespace, &self.own_pids);
-            process::start(start, Entry::Exec(init), cgroup, &pids, &mut self.streams)?
+            process::start(start, Entry::Exec(init), cgroup, &pids, self.user.as_ref(), &mut self.streams)?
         };
         let pid = process.pid as u32;
         container.processes.insert(start.exec_id.clone(), process);

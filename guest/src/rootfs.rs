@@ -6,6 +6,7 @@
 use crate::disks::Disks;
 use crate::fail::{Failure, Result, Step};
 use crate::sys;
+use crate::user::{self, UserNamespace};
 use freehold_guest_api::message::{Disk, Rootfs};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,7 +27,7 @@ pub struct Root {
 
 impl Root {
     /// Mounts it; what was done is undone if a step fails.
-    pub fn mount(container: &str, rootfs: &Rootfs, disks: &mut Disks) -> Result<Root> {
+    pub fn mount(container: &str, rootfs: &Rootfs, disks: &mut Disks, user: Option<&UserNamespace>) -> Result<Root> {
         let count = rootfs.layers.len();
         if count == 0 || count > MAX_LAYERS {
             return Err(Failure::refuse(format!("{count} layers, must be 1 to {MAX_LAYERS}")));
@@ -34,7 +35,7 @@ impl Root {
         let base = Path::new("/run/containers").join(container);
         fs::create_dir(&base).step(format!("make {}", base.display()))?;
         let mut root = Root { base, mounts: Vec::new(), disks: Vec::new() };
-        match root.mount_all(rootfs, disks) {
+        match root.mount_all(rootfs, disks, user) {
             Ok(()) => Ok(root),
             Err(failure) => {
                 root.unmount(disks);
@@ -48,11 +49,16 @@ impl Root {
         self.base.join("root")
     }
 
-    fn mount_all(&mut self, rootfs: &Rootfs, disks: &mut Disks) -> Result<()> {
+    fn mount_all(&mut self, rootfs: &Rootfs, disks: &mut Disks, user: Option<&UserNamespace>) -> Result<()> {
+        // Root of a user namespace makes no node of a device. One that an image brings is none either.
+        let nodev = if user.is_some() { libc::MS_NODEV } else { 0 };
         let mut lower = Vec::new();
         for (number, disk) in rootfs.layers.iter().enumerate() {
             lower.push(number.to_string());
-            self.mount_disk(*disk, &number.to_string(), "erofs", libc::MS_RDONLY, disks)?;
+            self.mount_disk(*disk, &number.to_string(), "erofs", libc::MS_RDONLY | nodev, disks)?;
+            if let Some(user) = user {
+                user.map(&self.base.join(number.to_string()))?;
+            }
         }
         let root = self.path();
         fs::create_dir(&root).step("make the root's mount point")?;
@@ -62,6 +68,8 @@ impl Root {
                 for dir in ["upper", "work"] {
                     fs::create_dir_all(self.base.join("changes").join(dir)).step(format!("make {dir} on the writable disk"))?;
                 }
+                let owner = Some(user::root(user));
+                std::os::unix::fs::chown(self.base.join("changes/upper"), owner, owner).step("own the writable disk")?;
                 ",upperdir=changes/upper,workdir=changes/work"
             }
             None => "",
@@ -71,7 +79,7 @@ impl Root {
         let mounted = if lower.len() == 1 && changes.is_empty() {
             sys::mount("0", &root, "", libc::MS_BIND, "")
         } else {
-            sys::mount("overlay", &root, "overlay", 0, &format!("lowerdir={}{changes}", lower.join(":")))
+            sys::mount("overlay", &root, "overlay", nodev, &format!("lowerdir={}{changes}", lower.join(":")))
         };
         std::env::set_current_dir("/").step("enter /")?;
         mounted.step("mount the overlay of the container's layers")?;

@@ -131,6 +131,16 @@ pub fn set_mount_attributes(fd: BorrowedFd<'_>, set: u64, recursive: bool) -> Re
     check(ret).map(drop)
 }
 
+/// mount_setattr(2): shows a detached mount with the ids that a user namespace maps its own to.
+pub fn map_mount(fd: BorrowedFd<'_>, namespace: BorrowedFd<'_>) -> Result<()> {
+    const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
+    let attributes = [MOUNT_ATTR_IDMAP, 0, 0, namespace.as_raw_fd() as u64];
+    let size = std::mem::size_of_val(&attributes);
+    let (place, flags) = (c"".as_ptr(), libc::AT_EMPTY_PATH);
+    // SAFETY: as in [`set_mount_attributes`]; both descriptors are borrowed.
+    check(unsafe { libc::syscall(libc::SYS_mount_setattr, fd.as_raw_fd(), place, flags, attributes.as_ptr(), size) }).map(drop)
+}
+
 /// What a fork returns.
 pub enum Forked {
     /// In the child.
@@ -286,11 +296,25 @@ pub fn set_identity(uid: u32, gid: u32, groups: &[u32]) -> Result<()> {
     check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
 }
 
+/// Effective user of the calling process alone; who was root before can come back.
+pub fn set_effective_user(uid: u32) -> Result<()> {
+    // SAFETY: takes integers only; -1 leaves an id as it is.
+    check(unsafe { libc::syscall(libc::SYS_setresuid, -1, uid, -1) }).map(drop)
+}
+
 /// A resource limit of the calling process.
 pub fn set_limit(resource: u32, soft: u64, hard: u64) -> Result<()> {
     let limit = [soft, hard];
     // SAFETY: limit has the layout of struct rlimit64; no old limit is asked for.
     check(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, limit.as_ptr(), std::ptr::null_mut::<u64>()) }).map(drop)
+}
+
+/// The soft limit of the calling process.
+pub fn soft_limit(resource: u32) -> Result<u64> {
+    let mut limit = [0u64; 2];
+    // SAFETY: limit has the layout of struct rlimit64; no new limit is given.
+    check(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, std::ptr::null::<u64>(), limit.as_mut_ptr()) })?;
+    Ok(limit[0])
 }
 
 /// Installs a classic BPF program (8 bytes an instruction) as the seccomp filter.
@@ -446,6 +470,16 @@ pub fn power_off() -> Result<()> {
 pub fn shutdown(socket: &File, how: i32) {
     // SAFETY: takes integers only.
     unsafe { libc::shutdown(socket.as_raw_fd(), how) };
+}
+
+/// if_nametoindex(3): the number of an interface of the agent's present network.
+pub fn interface(name: &str) -> Result<u32> {
+    let name = cstr(name)?;
+    // SAFETY: the pointer is a NUL-terminated string that outlives the call.
+    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
+        0 => Err(io::Error::last_os_error()),
+        index => Ok(index),
+    }
 }
 
 /// An rtnetlink socket.

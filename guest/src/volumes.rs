@@ -9,6 +9,7 @@ use crate::paths::{check_id, components};
 use crate::relay;
 use crate::rootfs::EXT4_OPTIONS;
 use crate::sys;
+use crate::user::UserNamespace;
 use freehold_guest_api::limits::MAX_CHUNK;
 use freehold_guest_api::message::{AddVolume, Disk, GetFile, Medium, PutEntries, PutEntry};
 use std::collections::BTreeMap;
@@ -19,6 +20,9 @@ use std::path::{Path, PathBuf};
 
 /// Volumes of one pod; etcd's limit on the size of a pod comes first.
 const MAX_VOLUMES: usize = 1024;
+
+/// Where a volume is mounted with mapped ids, below its own folder.
+const SHOWN: &str = "shown";
 
 /// What a volume is made of, as far as later requests care.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,6 +43,8 @@ pub struct Volume {
     pub sort: Sort,
     /// Its directory, file or device.
     pub root: PathBuf,
+    /// The same as containers are to see it: with mapped ids in a pod that has a user namespace.
+    pub shown: PathBuf,
     base: PathBuf,
     disk: Option<Disk>,
 }
@@ -47,7 +53,7 @@ pub struct Volume {
 pub type Volumes = BTreeMap<String, Volume>;
 
 /// Makes a volume.
-pub fn add(volumes: &mut Volumes, disks: &mut Disks, add: &AddVolume) -> Result<()> {
+pub fn add(volumes: &mut Volumes, disks: &mut Disks, add: &AddVolume, user: Option<&UserNamespace>) -> Result<()> {
     check_id("volume", &add.volume)?;
     if volumes.contains_key(&add.volume) || volumes.len() >= MAX_VOLUMES {
         return Err(Failure::with(libc::EEXIST, format!("volume {} exists, or there are {MAX_VOLUMES}", add.volume)));
@@ -58,15 +64,17 @@ pub fn add(volumes: &mut Volumes, disks: &mut Disks, add: &AddVolume) -> Result<
         Some(Medium::Ext4(disk) | Medium::Block(disk)) => Some(disk),
         _ => None,
     };
-    let made = disk.map(|disk| disks.attach(disk)).transpose().and_then(|node| make(add, &base, node.as_deref()));
+    let made = disk.map(|disk| disks.attach(disk)).transpose().and_then(|node| make(add, &base, node.as_deref(), user));
     match made {
-        Ok((sort, root)) => {
-            volumes.insert(add.volume.clone(), Volume { sort, root, base, disk });
+        Ok((sort, root, shown)) => {
+            volumes.insert(add.volume.clone(), Volume { sort, root, shown, base, disk });
             Ok(())
         }
         Err(failure) => {
-            let _ = sys::unmount(base.join("disk"), 0);
-            let _ = fs::remove_dir(base.join("disk")).or_else(|_| fs::remove_file(base.join("disk")));
+            for name in [SHOWN, "disk", "root"] {
+                let _ = sys::unmount(base.join(name), 0);
+                let _ = fs::remove_dir(base.join(name)).or_else(|_| fs::remove_file(base.join(name)));
+            }
             let _ = fs::remove_dir(&base);
             if let Some(disk) = disk {
                 disks.release(disk);
@@ -76,7 +84,21 @@ pub fn add(volumes: &mut Volumes, disks: &mut Disks, add: &AddVolume) -> Result<
     }
 }
 
-fn make(add: &AddVolume, base: &Path, node: Option<&Path>) -> Result<(Sort, PathBuf)> {
+fn make(add: &AddVolume, base: &Path, node: Option<&Path>, user: Option<&UserNamespace>) -> Result<(Sort, PathBuf, PathBuf)> {
+    let (sort, root) = fill(add, base, node)?;
+    let Some(user) = user.filter(|_| sort != Sort::Block && !add.unmapped) else { return Ok((sort, root.clone(), root)) };
+    let shown = base.join(SHOWN);
+    // Of a volume of files this waits until the kernel and the node have agreed on mapped ids.
+    if fs::metadata(&root).step("look at the volume's root")?.is_dir() {
+        fs::create_dir(&shown).step("make the place of mapped ids")?;
+    } else {
+        File::create(&shown).step("make the place of mapped ids")?;
+    }
+    user.show(&root, &shown)?;
+    Ok((sort, root, shown))
+}
+
+fn fill(add: &AddVolume, base: &Path, node: Option<&Path>) -> Result<(Sort, PathBuf)> {
     let medium = add.medium.as_ref().ok_or_else(|| Failure::refuse(format!("volume {} has no medium", add.volume)))?;
     let root = base.join("root");
     let (sort, root) = match (medium, node) {
@@ -129,7 +151,11 @@ fn own(path: &Path, uid: u32, gid: u32, mode: u32) -> Result<()> {
 
 /// Unmounts and forgets a volume.
 pub fn remove(volumes: &mut Volumes, disks: &mut Disks, id: &str) -> Result<()> {
-    let volume = volumes.get(id).ok_or_else(|| unknown(id))?;
+    let volume = volumes.get_mut(id).ok_or_else(|| unknown(id))?;
+    if volume.shown != volume.root {
+        sys::unmount(&volume.shown, 0).step(format!("unmount volume {id}"))?;
+        volume.shown.clone_from(&volume.root);
+    }
     if volume.sort == Sort::Mounted {
         sys::unmount(volume.base.join("disk"), 0).step(format!("unmount volume {id}"))?;
     }

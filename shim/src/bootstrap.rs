@@ -17,7 +17,8 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use containerd_shim_protos::api::DeleteResponse;
 use containerd_shim_protos::bootstrap_api::BootstrapParams;
-use containerd_shim_protos::protobuf::Message;
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use containerd_shim_protos::protobuf::{Message, MessageField};
 use containerd_shim_protos::shim_async::create_task;
 use containerd_shim_protos::ttrpc;
 use containerd_shim_protos::types::introspection::{RuntimeInfo, RuntimeVersion};
@@ -39,6 +40,8 @@ const MAX_INPUT: u64 = 1024 * 1024;
 const LISTENER: i32 = 3;
 /// Time for containerd to ask for a machine once it has the server's address, which it does at once.
 const FORGOTTEN: Duration = Duration::from_secs(30);
+/// Go's name of the runtime spec's features, which containerd registers for their JSON (core/runtime/typeurl.go).
+const FEATURES: &str = "types.containerd.io/opencontainers/runtime-spec/1/features/Features";
 /// Time for the answer to Shutdown to leave.
 const FAREWELL: Duration = Duration::from_millis(50);
 
@@ -111,13 +114,29 @@ pub fn run(flags: &Flags) -> anyhow::Result<()> {
 }
 
 fn info() -> anyhow::Result<()> {
+    std::io::stdout().write_all(&runtime_info().write_to_bytes()?)?;
+    Ok(())
+}
+
+/// What containerd is told of this runtime: its version, and that pods may have user namespaces, which the kubelet asks for.
+fn runtime_info() -> RuntimeInfo {
     let mut version = RuntimeVersion::new();
     version.version = env!("CARGO_PKG_VERSION").into();
     let mut info = RuntimeInfo::new();
     info.name = "io.containerd.freehold.v2".into();
     info.version = Some(version).into();
-    std::io::stdout().write_all(&info.write_to_bytes()?)?;
-    Ok(())
+    // features.md of the runtime spec.
+    let features = serde_json::json!({
+        "ociVersionMin": "1.0.0",
+        "ociVersionMax": "1.2.1",
+        "linux": {
+            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "user", "uts"],
+            "mountExtensions": { "idmap": { "enabled": true } },
+        },
+    });
+    info.features =
+        MessageField::some(Any { type_url: FEATURES.into(), value: features.to_string().into_bytes(), ..Any::default() });
+    info
 }
 
 /// The folder of sockets that containerd asks for. Older versions send the options here, a message of another type, which
@@ -333,6 +352,16 @@ mod tests {
         assert_eq!(sandbox, socket_path(folder, &flags("c", "k8s.io"), "s"));
         assert_ne!(sandbox, socket_path(folder, &flags("s", "other"), "s"));
         assert!(sandbox.as_os_str().len() < 107);
+    }
+
+    #[test]
+    fn containerd_is_told_of_user_namespaces() {
+        let info = RuntimeInfo::parse_from_bytes(&runtime_info().write_to_bytes().unwrap()).unwrap();
+        let features = info.features.unwrap();
+        assert_eq!(features.type_url, "types.containerd.io/opencontainers/runtime-spec/1/features/Features");
+        let read: serde_json::Value = serde_json::from_slice(&features.value).unwrap();
+        assert!(read["linux"]["namespaces"].as_array().unwrap().contains(&"user".into()));
+        assert_eq!(read["linux"]["mountExtensions"]["idmap"]["enabled"], true);
     }
 
     /// containerd 2.3 tries the answer as a message first, then as JSON, and takes what is neither as an address of version 2.

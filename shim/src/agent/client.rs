@@ -296,6 +296,7 @@ pub fn first_words(hostname: &str) -> Result<Configure, AgentError> {
         hostname: hostname.to_owned(),
         sysctls: Vec::new(),
         shm_bytes: 0,
+        user_ids: None,
     })
 }
 

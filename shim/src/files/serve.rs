@@ -28,6 +28,10 @@ const MINOR: u32 = 31;
 /// What the guest's kernel may use (fuse.h): reads at once, record locks, larger writes, flocks, data that is read again when a
 /// file has changed, listings with attributes, folders listed and looked up at once, setuid bits taken away here.
 const WANTED: u32 = 1 | 1 << 1 | 1 << 5 | 1 << 10 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 18 | 1 << 28;
+/// Flags of the second word, which the first tells of (FUSE_INIT_EXT): mounts may be shown with mapped ids. The guest then says who asks
+/// only where something is made, by the ids of this volume.
+const MORE: u32 = 1 << 30;
+const WANTED_MORE: u32 = 1 << (40 - 32);
 /// Requests in the background, and from when on the guest's kernel holds more back: its own defaults.
 const BACKGROUND: u16 = 12;
 const CONGESTED: u16 = 9;
@@ -146,8 +150,10 @@ fn init(mut body: Body) -> Result<Reply, Errno> {
     if major != MAJOR {
         return Err(Errno::PROTO);
     }
-    let reply = Reply::new().u32(MAJOR).u32(MINOR).u32(read_ahead).u32(flags & WANTED).u16(BACKGROUND).u16(CONGESTED);
-    Ok(reply.u32(MAX_DATA as u32).u32(1).padded(64))
+    let more = if flags & MORE == 0 { 0 } else { body.u32()? & WANTED_MORE };
+    let reply = Reply::new().u32(MAJOR).u32(MINOR).u32(read_ahead).u32(flags & (WANTED | MORE)).u16(BACKGROUND).u16(CONGESTED);
+    let (granularity, pages, alignment) = (1, 0, 0);
+    Ok(reply.u32(MAX_DATA as u32).u32(granularity).u16(pages).u16(alignment).u32(more).padded(64))
 }
 
 /// What is read and written, each by one thread at a time.

@@ -34,12 +34,19 @@ pub enum ShapeError {
          layers); a virtual machine takes layers: set the overlayfs snapshotter for this runtime handler"
     )]
     InPlace(String),
-    /// Ids are to be mapped.
+    /// Ids are to be mapped, and the container has no user namespace.
     #[error(
-        "the root file system's ids are to be mapped ({0}); a virtual machine has no user namespaces: remove hostUsers: false, and \
-         from the container runtime's settings any remapping of ids"
+        "the root file system's ids are to be mapped ({0}), and the container has no user namespace: remove from the container \
+         runtime's settings any remapping of ids"
     )]
     Mapped(String),
+    /// Files have the ids of a user namespace of the host's, or are shown with them.
+    #[error(
+        "the root file system comes with its ids mapped already, or with files that were given to those of the pod's user namespace (by \
+         CRI-O, by Docker's userns-remap, by a snapshotter that maps none); a virtual machine maps them itself: set the overlayfs \
+         snapshotter of containerd 2 on Linux 5.19 or later, or remove hostUsers: false"
+    )]
+    Given,
     /// A layer is itself a mount.
     #[error(
         "the root file system's layer {layer} is mounted as {kind} (as the erofs, stargz and nydus snapshotters do); a virtual \
@@ -92,13 +99,16 @@ const OF_THE_MOUNT: [&str; 12] = [
     "seclabel",
 ];
 
-/// Reads the mounts: kind, source and options of each; if there are none, what is mounted at `root`.
+/// Reads the mounts: kind, source and options of each; if there are none, what is mounted at `root`. Those of a pod with a user namespace
+/// are `mapped`: layers are taken as they lie there, and the guest maps their ids.
 ///
 /// # Errors
 /// If they are of no known shape.
-pub fn read(mounts: &[(&str, &str, &[String])], root: &Path, mountinfo: &str) -> Result<Shape, ShapeError> {
-    if let Some(option) = mounts.iter().flat_map(|(.., options)| *options).find(|option| is_mapping(option)) {
-        return Err(ShapeError::Mapped(option.clone()));
+pub fn read(mounts: &[(&str, &str, &[String])], mapped: bool, root: &Path, mountinfo: &str) -> Result<Shape, ShapeError> {
+    match (mounts.iter().flat_map(|(.., options)| *options).find(|option| is_mapping(option)), mapped) {
+        (Some(option), false) => return Err(ShapeError::Mapped(option.clone())),
+        (None, true) => return Err(ShapeError::Given),
+        _ => {}
     }
     let shape = match mounts {
         [] => mounted(root, mountinfo)?,
@@ -152,6 +162,7 @@ fn overlay(options: impl Iterator<Item = String>, home: Option<&Path>) -> Result
             Some(("lowerdir", list)) => layers = list.split(':').map(folder).collect::<Result<_, _>>()?,
             Some(("lowerdir+", path)) => layers.push(folder(path)?), // as Linux shows what was mounted by fsconfig(2)
             Some(("upperdir", path)) => upper = Some(folder(path)?),
+            _ if is_mapping(&option) => {}
             _ if OF_THE_MOUNT.contains(&option.split('=').next().unwrap_or_default()) => {}
             _ => return Err(ShapeError::Option(option)),
         }
@@ -203,7 +214,7 @@ mod tests {
             (
                 "overlayfs with mapped ids",
                 &[("overlay", "overlay", &["uidmap=0:65536:65536", "gidmap=0:65536:65536", "lowerdir=/a"])],
-                Err("hostUsers"),
+                Err("no user namespace"),
             ),
             ("a bind with mapped ids", &[("bind", S, &["uidmap=0:1:2", "rw", "rbind"])], Err("uidmap=0:1:2")),
             (
@@ -241,8 +252,27 @@ mod tests {
                 mounts.iter().map(|(.., options)| options.iter().map(|o| (*o).to_owned()).collect()).collect();
             let mounts: Vec<_> =
                 mounts.iter().zip(&options).map(|((kind, source, _), options)| (*kind, *source, options.as_slice())).collect();
-            check(what, read(&mounts, Path::new("/bundle/rootfs"), mountinfo), expect.clone());
+            check(what, read(&mounts, false, Path::new("/bundle/rootfs"), mountinfo), expect.clone());
         }
+    }
+
+    /// What containerd hands to a shim for a pod with a user namespace: from overlayfs on kernels that map a mount's ids, from the same
+    /// on others (its snapshot is a copy whose files were given to the pod's ids of the host), and from others.
+    #[test]
+    fn layers_of_a_user_namespace_are_taken_as_they_lie() {
+        const MAPS: [&str; 2] = ["uidmap=0:65536:65536", "gidmap=0:65536:65536"];
+        let cases: &[(&str, Given, bool, Result<Shape, &str>)] = &[
+            ("overlayfs", ("overlay", "overlay", &["upperdir=/u", "lowerdir=/b:/a"]), true, shape(&["/b", "/a"], Some("/u"))),
+            ("overlayfs, a view of one layer", ("bind", "/a", &["ro", "rbind"]), true, shape(&["/a"], None)),
+            ("overlayfs, files given away", ("overlay", "overlay", &["upperdir=/u", "lowerdir=/b:/a"]), false, Err("hostUsers")),
+            ("overlayfs, an image without layers", ("bind", "/a", &["rw", "rbind"]), true, Err("written to in place")),
+        ];
+        for (what, (kind, source, options), maps, expect) in cases {
+            let options: Vec<String> =
+                options.iter().chain(MAPS.iter().filter(|_| *maps)).map(|option| (*option).to_owned()).collect();
+            check(what, read(&[(*kind, *source, options.as_slice())], true, Path::new("/bundle/rootfs"), ""), expect.clone());
+        }
+        check("CRI-O, and Docker with userns-remap", read(&[], true, Path::new("/bundle/rootfs"), ""), Err("userns-remap"));
     }
 
     /// What CRI-O and Docker without containerd's image store have mounted at root.path, as /proc/self/mountinfo says it.
@@ -306,8 +336,8 @@ mod tests {
             // One that is covered stands before the one that is seen.
             let mountinfo = format!("8 1 0:8 / {root}/below rw - tmpfs t rw\n9 1 0:9 / {at} rw,relatime shared:3 - {mount}\n");
             let covered = format!("7 1 0:7 / {at} rw - ext4 /dev/x rw\n{mountinfo}");
-            check(what, read(&[], Path::new(root), &mountinfo), expect.clone());
-            check(what, read(&[], Path::new(root), &covered), expect.clone());
+            check(what, read(&[], false, Path::new(root), &mountinfo), expect.clone());
+            check(what, read(&[], false, Path::new(root), &covered), expect.clone());
         }
     }
 }

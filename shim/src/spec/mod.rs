@@ -12,7 +12,8 @@ mod whose;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use freehold_guest_api::message::{self, CreateContainer, KeyValue, Resources, Rootfs};
+use freehold_guest_api::limits::{FIRST_USER_ID, MAX_USER_IDS};
+use freehold_guest_api::message::{self, CreateContainer, KeyValue, Resources, Rootfs, UserIds};
 use serde::Deserialize;
 
 /// Largest config.json in bytes; real ones have some 20 KiB.
@@ -109,9 +110,32 @@ pub struct Linux {
     /// Devices of the host.
     pub devices: Vec<Device>,
     /// User ids of a user namespace.
-    pub uid_mappings: Vec<serde_json::Value>,
+    pub uid_mappings: Vec<IdMapping>,
+    /// Its group ids.
+    pub gid_mappings: Vec<IdMapping>,
     /// Which system calls its processes may make.
     pub seccomp: Option<seccomp::Seccomp>,
+}
+
+/// A range of ids of a user namespace.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct IdMapping {
+    /// First id in the container.
+    #[serde(rename = "containerID")]
+    pub container_id: u32,
+    /// First id on the node.
+    #[serde(rename = "hostID")]
+    pub host_id: u32,
+    /// How many.
+    pub size: u32,
+}
+
+impl IdMapping {
+    fn is_usual(self) -> bool {
+        let count = (1..=MAX_USER_IDS).contains(&self.size) && self.host_id.checked_add(self.size).is_some();
+        self.container_id == 0 && self.host_id >= FIRST_USER_ID && count
+    }
 }
 
 /// A device of the host.
@@ -268,7 +292,20 @@ impl Spec {
     /// # Errors
     /// For the first that is of no kind that a VM can have.
     pub fn planned(&self) -> Result<Vec<mounts::Planned>, SpecError> {
-        self.mounts.iter().map(mounts::plan).collect()
+        self.mounts.iter().map(|mount| self.refuse_other_mapping(mount).and_then(|()| mounts::plan(mount))).collect()
+    }
+
+    fn refuse_other_mapping(&self, mount: &mounts::Mount) -> Result<(), SpecError> {
+        let (ours, its) = ((&self.linux.uid_mappings, &self.linux.gid_mappings), (&mount.uid_mappings, &mount.gid_mappings));
+        if its.0.is_empty() && its.1.is_empty() || its == ours {
+            return Ok(());
+        }
+        let (destination, source_path) = (mount.destination.clone(), mount.source.clone());
+        Err(SpecError::Mount {
+            destination,
+            source_path,
+            reason: "its ids are mapped otherwise than those of the pod's user namespace",
+        })
     }
 
     /// Refuses what this version can't give a container in a VM.
@@ -282,11 +319,31 @@ impl Spec {
                 "a device of the node that is no block volume",
                 "remove devices from the pod, or privileged on a node that hands them out",
             ),
-            (!self.linux.uid_mappings.is_empty(), "a user namespace", "remove hostUsers: false; the machine keeps the pod apart"),
+            (
+                self.user_ids()?.is_some() && !self.linux.devices.is_empty(),
+                "a block volume together with a user namespace",
+                "remove volumeDevices or hostUsers: false",
+            ),
         ];
         match refusals.into_iter().find(|(is, ..)| *is) {
             Some((_, what, remedy)) => Err(SpecError::Unsupported { what, remedy }),
             None => Ok(()),
+        }
+    }
+
+    /// The ids of the pod's user namespace, from 0 on; `None`: the pod has none.
+    ///
+    /// # Errors
+    /// If they are not one range from 0 on, the same for users and groups, as the kubelet gives it.
+    pub fn user_ids(&self) -> Result<Option<UserIds>, SpecError> {
+        let (users, groups) = (self.linux.uid_mappings.as_slice(), self.linux.gid_mappings.as_slice());
+        match users {
+            [] if groups.is_empty() => Ok(None),
+            [map] if users == groups && map.is_usual() => Ok(Some(UserIds { first: map.host_id, count: map.size })),
+            _ => Err(SpecError::Unsupported {
+                what: "ids mapped in several ranges, not from 0 on, to the node's own, or otherwise for groups than for users",
+                remedy: "map 0 and those after it, at most 1073741824 for both, to 65536 or higher",
+            }),
         }
     }
 
@@ -367,14 +424,51 @@ mod tests {
         for (linux, expect) in [
             (r#"{"devices":[{"type":"c"}]}"#, Some("device")),
             (r#"{"devices":[{"type":"b","path":"/dev/x","major":7,"minor":0}]}"#, None),
-            (r#"{"uidMappings":[{}]}"#, Some("user namespace")),
+            (r#"{"uidMappings":[MAP],"gidMappings":[MAP]}"#, None),
+            (r#"{"uidMappings":[MAP],"gidMappings":[MAP],"devices":[{"type":"b"}]}"#, Some("user namespace")),
             (r#"{"namespaces":[{"type":"pid"},{"type":"ipc","path":"/proc/1/ns/ipc"}]}"#, None),
         ] {
+            let linux = linux.replace("MAP", r#"{"containerID":0,"hostID":131072,"size":65536}"#);
             let result = spec(&format!(r#"{{"linux":{linux}}}"#)).refuse_unsupported();
             assert_eq!(result.is_err(), expect.is_some(), "{linux}");
             if let (Err(error), Some(expect)) = (result, expect) {
                 assert!(error.to_string().contains(expect), "{error}");
             }
+        }
+    }
+
+    #[test]
+    fn ids_are_one_range_from_0_on() {
+        let to = |host: u32, size: u32| format!(r#"{{"containerID":0,"hostID":{host},"size":{size}}}"#);
+        let map = |first: u32, size: u32| format!(r#"{{"containerID":{first},"hostID":131072,"size":{size}}}"#);
+        for (users, groups, expect) in [
+            (String::new(), String::new(), Some(None)),
+            (map(0, 65536), map(0, 65536), Some(Some(UserIds { first: 131_072, count: 65_536 }))),
+            (map(0, 65536), to(65536, 65536), None),
+            (to(0, 65536), to(0, 65536), None),
+            (to(u32::MAX, 2), to(u32::MAX, 2), None),
+            (map(0, 65536), String::new(), None),
+            (map(0, 65536), map(0, 1), None),
+            (map(1, 65536), map(1, 65536), None),
+            (map(0, 0), map(0, 0), None),
+            (map(0, u32::MAX), map(0, u32::MAX), None),
+            (format!("{},{}", map(0, 1), map(1, 9)), format!("{},{}", map(0, 1), map(1, 9)), None),
+        ] {
+            let spec = spec(&format!(r#"{{"linux":{{"uidMappings":[{users}],"gidMappings":[{groups}]}}}}"#));
+            assert_eq!(spec.user_ids().ok(), expect, "{users} {groups}");
+        }
+    }
+
+    #[test]
+    fn a_mounts_ids_are_mapped_as_the_pods_or_not_at_all() {
+        const POD: &str = r#""uidMappings":[{"containerID":0,"hostID":131072,"size":65536}],"gidMappings":[{"containerID":0,"hostID":131072,"size":65536}]"#;
+        let other = POD.replacen("131072", "196608", 1);
+        for (mount, expect) in [("", true), (POD, true), (other.as_str(), false), (POD.split_once("],").unwrap().0, false)] {
+            let mount = if mount.contains("gid") || mount.is_empty() { mount.to_owned() } else { format!("{mount}]") };
+            let comma = if mount.is_empty() { "" } else { "," };
+            let text =
+                format!(r#"{{"linux":{{{POD}}},"mounts":[{{"destination":"/d","type":"bind","source":"/s"{comma}{mount}}}]}}"#);
+            assert_eq!(spec(&text).planned().is_ok(), expect, "{mount}");
         }
     }
 

@@ -6,7 +6,7 @@
 use freehold_guest_api::message;
 use serde::Deserialize;
 
-use super::SpecError;
+use super::{IdMapping, SpecError};
 
 /// A mount of a spec.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -21,6 +21,12 @@ pub struct Mount {
     pub source: String,
     /// Options.
     pub options: Vec<String>,
+    /// User ids that files are shown with in a user namespace; none: with those that they have on the node.
+    #[serde(rename = "uidMappings")]
+    pub uid_mappings: Vec<IdMapping>,
+    /// Their group ids.
+    #[serde(rename = "gidMappings")]
+    pub gid_mappings: Vec<IdMapping>,
 }
 
 impl Mount {
@@ -85,7 +91,7 @@ mod tests {
             ("nfs", "/data", Err("not known")),
             ("", "/data", Err("not known")),
         ] {
-            let mount = Mount { destination: destination.into(), kind: kind.into(), source: "/s".into(), options: Vec::new() };
+            let mount = Mount { destination: destination.into(), kind: kind.into(), source: "/s".into(), ..Mount::default() };
             match (plan(&mount), expect) {
                 (Ok(Planned::Guest(found)), Ok(expect)) => assert_eq!(found.fs_type, expect),
                 (Ok(Planned::Bind(_)), Ok(expect)) => assert_eq!("bind", expect),

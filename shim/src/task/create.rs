@@ -156,6 +156,7 @@ impl Pod {
         let _seat = queue::take(Path::new(queue::FILE), &whose, queue::seats(config.acceleration)).await?;
         let mut words = client::first_words(&spec.hostname)?;
         words.sysctls = spec.sysctls();
+        words.user_ids = spec.user_ids()?;
         if spec.is_sandbox() {
             words.shm_bytes = SHM_BYTES;
         }
@@ -192,6 +193,7 @@ impl Pod {
 
     async fn make(&self, sandbox: &Sandbox, create: &Create, spec: &Spec) -> anyhow::Result<Made> {
         spec.refuse_unsupported()?;
+        sandbox.refuse_other_ids(spec)?;
         let start = spec.process.to_start(&create.id, "", spec.seccomp()?)?;
         let pids = self.joined_pids(spec)?;
         let pod = spec.pod_uid().map_or_else(PathBuf::new, |uid| sandbox.config.kubelet_root.join("pods").join(uid));

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use freehold_guest_api::limits::{FILES_PORT, MAX_FILE_VOLUMES};
-use freehold_guest_api::message::{Call, Disk, Empty, Happening, Rootfs};
+use freehold_guest_api::message::{Call, Disk, Empty, Happening, Rootfs, UserIds};
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -21,6 +21,7 @@ use crate::files;
 use crate::machine::process::Machine;
 use crate::machine::{disks, memory, port};
 use crate::rootfs::{layers, scratch, shape};
+use crate::spec::{Spec, SpecError};
 use crate::volumes::Volumes;
 
 /// Time for the guest to write its disks and power off.
@@ -44,6 +45,8 @@ pub struct Sandbox {
     pub config: Config,
     /// Volumes.
     pub volumes: tokio::sync::Mutex<Volumes>,
+    /// The ids of its user namespace, if it has one.
+    pub user_ids: Option<UserIds>,
     /// The pod's cgroups, which whatever runs for it joins.
     pub places: Vec<Place>,
     plugged: tokio::sync::Mutex<Plugged>,
@@ -66,12 +69,14 @@ impl Sandbox {
         config: Config,
         from: begin::Beginning<impl Fn(u32, u32) -> anyhow::Result<()> + Clone + Send + Sync + 'static>,
     ) -> anyhow::Result<(Sandbox, mpsc::Receiver<Happening>)> {
+        let user_ids = from.words.user_ids;
         let begin::Begun { machine, agent, events } = begin::begin(&config, from).await?;
         let sandbox = Sandbox {
             machine,
             agent,
             config,
             volumes: tokio::sync::Mutex::default(),
+            user_ids,
             places: Vec::new(),
             plugged: tokio::sync::Mutex::default(),
             limits: Mutex::default(),
@@ -83,6 +88,20 @@ impl Sandbox {
         Ok((sandbox, events))
     }
 
+    /// Refuses a container whose ids are not those of its pod.
+    ///
+    /// # Errors
+    /// If it is one.
+    pub fn refuse_other_ids(&self, spec: &Spec) -> Result<(), SpecError> {
+        if spec.user_ids()? == self.user_ids {
+            return Ok(());
+        }
+        Err(SpecError::Unsupported {
+            what: "a user namespace that is not its pod's",
+            remedy: "give it the ids of the pod's sandbox",
+        })
+    }
+
     /// Plugs a container's layers (each once a pod) and its writable disk. Without mounts they are of what is mounted at `root`.
     ///
     /// # Errors
@@ -90,7 +109,7 @@ impl Sandbox {
     pub async fn rootfs(&self, mounts: &[(String, String, Vec<String>)], root: &Path) -> anyhow::Result<Rootfs> {
         let mounts: Vec<_> =
             mounts.iter().map(|(kind, source, options)| (kind.as_str(), source.as_str(), options.as_slice())).collect();
-        let shape = shape::read(&mounts, root, &std::fs::read_to_string("/proc/self/mountinfo")?)?;
+        let shape = shape::read(&mounts, self.user_ids.is_some(), root, &std::fs::read_to_string("/proc/self/mountinfo")?)?;
         let (mut found, count) = (Vec::new(), shape.layers.len());
         let end = tokio::time::Instant::now() + LAYERS_TIME;
         for layer in &shape.layers {

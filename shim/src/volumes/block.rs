@@ -39,7 +39,7 @@ async fn one(sandbox: &Sandbox, device: &spec::Device, writable: bool) -> anyhow
     super::ensure(sandbox, &key, async |id| {
         let file = open(device, &number, writable)?;
         let disk = sandbox.block(&file, writable).await?;
-        let add = AddVolume { volume: id, mode: MODE, uid: 0, gid: 0, medium: Some(Medium::Block(disk)) };
+        let add = AddVolume { volume: id, mode: MODE, uid: 0, gid: 0, medium: Some(Medium::Block(disk)), ..AddVolume::default() };
         sandbox.agent.command("AddVolume", Call::AddVolume(add)).await?;
         Ok(None)
     })

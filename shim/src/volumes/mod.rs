@@ -117,6 +117,8 @@ async fn one(sandbox: &Sandbox, bind: &SpecMount, owner: &Owner) -> anyhow::Resu
     let path = PathBuf::from(&bind.source);
     let refused = |reason| SpecError::Mount { destination: bind.destination.clone(), source_path: bind.source.clone(), reason };
     let mut mount = Mount { destination: bind.destination.clone(), options: bind.options.clone(), ..Mount::default() };
+    // As containerd gives images as volumes: it has had their files given to the pod's ids itself.
+    let unmapped = bind.uid_mappings.is_empty();
     let mut back = None;
     match classify(&path, owner).map_err(refused)? {
         Source::Shm => {
@@ -129,7 +131,7 @@ async fn one(sandbox: &Sandbox, bind: &SpecMount, owner: &Owner) -> anyhow::Resu
         }
         Source::Tree => mount.volume = copied(sandbox, &path, true).await?,
         Source::EmptyDir => mount.volume = empty_dir(sandbox, &path).await?,
-        Source::Files => mount.volume = files(sandbox, &path, !bind.is_read_only()).await?,
+        Source::Files => mount.volume = files(sandbox, &path, !bind.is_read_only(), unmapped).await?,
         Source::SubPath { volume } => {
             let volumes = owner.pod.join("volumes");
             let whole = volumes.join(EMPTY_DIR).join(&volume);
@@ -141,7 +143,7 @@ async fn one(sandbox: &Sandbox, bind: &SpecMount, owner: &Owner) -> anyhow::Resu
             } else if TREES.iter().any(|kind| volumes.join(kind).join(&volume).is_dir()) {
                 mount.volume = copied(sandbox, &path, false).await?; // as the kubelet says, a subPath gets no updates
             } else {
-                mount.volume = files(sandbox, &path, !bind.is_read_only()).await?; // the kubelet has resolved and mounted it
+                mount.volume = files(sandbox, &path, !bind.is_read_only(), unmapped).await?; // the kubelet has resolved and mounted it
             }
         }
     }
@@ -215,12 +217,13 @@ async fn empty_dir(sandbox: &Sandbox, path: &Path) -> anyhow::Result<String> {
 }
 
 /// Files that a container may only read are a volume of their own, which the node itself keeps read-only.
-async fn files(sandbox: &Sandbox, path: &Path, writable: bool) -> anyhow::Result<String> {
+async fn files(sandbox: &Sandbox, path: &Path, writable: bool, unmapped: bool) -> anyhow::Result<String> {
     let key = if writable { path.to_owned() } else { path.join("..read-only") };
+    let key = if unmapped { key.join("..unmapped") } else { key };
     ensure(sandbox, &key, async |id| {
         let is_file = sandbox.files(&id, path, writable).await?;
         let medium = Some(Medium::Files(Files { is_file }));
-        let add = AddVolume { volume: id, mode: 0, uid: 0, gid: 0, medium };
+        let add = AddVolume { volume: id, medium, unmapped, ..AddVolume::default() };
         sandbox.agent.command("AddVolume", Call::AddVolume(add)).await?;
         Ok(None)
     })
@@ -235,7 +238,7 @@ fn is_mount(path: &Path) -> std::io::Result<bool> {
 
 async fn add(agent: &Agent, id: &str, metadata: &std::fs::Metadata, medium: Medium) -> anyhow::Result<()> {
     let (mode, uid, gid) = (metadata.mode() & MODE, metadata.uid(), metadata.gid());
-    let add = AddVolume { volume: id.to_owned(), mode, uid, gid, medium: Some(medium) };
+    let add = AddVolume { volume: id.to_owned(), mode, uid, gid, medium: Some(medium), unmapped: false };
     Ok(agent.command("AddVolume", Call::AddVolume(add)).await?)
 }
 
