@@ -19,15 +19,19 @@ const KNOWN: &[(&str, &str)] = &[
     ("with hostAliases and hostNetwork", "its pod has the node's network"),
     ("should reject a Pod requesting a deleted RuntimeClass", "its pod names a RuntimeClass of its own, and is refused"),
     ("should schedule a Pod requesting a RuntimeClass and initialize its Overhead", "its pod names a RuntimeClass of its own"),
+    ("in the configured hostUID/hostGID range", "it needs getsubids and a range in /etc/subuid on the node"),
     ("PrivilegedPod should enable privileged commands", "the kernel of the machine on which this ran has no dummy links"),
 ];
+
+/// The suite of docs/conformance.md.
+const NODE: &str = r"\[NodeConformance\]|\[Feature:UserNamespacesSupport\]";
 
 /// Those about NetworkPolicies.
 const NETPOL: &str = r"\[sig-network\] Netpol";
 
 /// The head of the page.
 const HEAD: &str = "# Conformance\n\n\
-    Upstream's own specs (`[NodeConformance]` of Kubernetes' `test/e2e`), unmodified, on runc and in virtual machines: what passes on runc must\n\
+    Upstream's own specs (`[NodeConformance]` of Kubernetes' `test/e2e`, and those of user namespaces), unmodified, on runc and in virtual machines: what passes on runc must\n\
     pass here. The machine's RuntimeClass is forced on every pod that may have it; a spec whose pods all name a class of their own or use the\n\
     node's namespaces is counted as not forced. Of a spec that passed before the runner could tell its namespaces, and of one that has none, no\n\
     pod is counted. Written by `make conformance`; a spec at a time, each with the day of its last run.\n\n";
@@ -110,8 +114,8 @@ async fn compare(args: Args) -> anyhow::Result<()> {
     let slow = r"\[Serial\]|\[Slow\]|\[Disruptive\]|\[Flaky\]";
     let (focus, skip) = match args.which {
         Which::Gate => (GATE, slow),
-        Which::Node => (r"\[NodeConformance\]", slow),
-        Which::Full => (r"\[NodeConformance\]", "^$"),
+        Which::Node => (NODE, slow),
+        Which::Full => (NODE, "^$"),
         Which::Netpol if run::has_sctp(&node).await? => (NETPOL, "^$"),
         Which::Netpol => (NETPOL, "SCTP"),
     };
