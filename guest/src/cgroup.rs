@@ -96,6 +96,18 @@ impl Cgroup {
     pub fn procs(&self) -> Result<File> {
         File::options().write(true).open(self.path.join("cgroup.procs")).step("open the container's cgroup")
     }
+    /// The file by which a process joins the container's first process, which may be in a cgroup of its own making: then there can be none in
+    /// the container's own (cgroups(7), "no internal processes").
+    pub fn procs_beside(&self, first: i32) -> Result<File> {
+        let text =
+            fs::read_to_string(format!("/proc/{first}/cgroup")).step("find the cgroup of the container's first process")?;
+        let place = below(&text).filter(|place| place.starts_with(&self.path) && *place != self.path);
+        match place.map(|place| File::options().write(true).open(place.join("cgroup.procs"))) {
+            Some(Ok(file)) => Ok(file),
+            // It has moved or ended meanwhile.
+            _ => self.procs(),
+        }
+    }
     /// Kills all processes.
     pub fn kill(&self) -> Result<()> {
         fs::write(self.path.join("cgroup.kill"), "1").step("kill the container's processes")
@@ -156,6 +168,11 @@ fn field(text: &str, name: &str) -> u64 {
     line.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
 }
 
+/// The folder of the cgroup that /proc/PID/cgroup names.
+fn below(text: &str) -> Option<PathBuf> {
+    text.lines().find_map(|line| line.strip_prefix("0::/")).map(|path| Path::new(MOUNT).join(path))
+}
+
 fn collect_pids(path: &Path, pids: &mut Vec<u32>) -> std::io::Result<()> {
     pids.extend(fs::read_to_string(path.join("cgroup.procs"))?.lines().filter_map(|line| line.parse::<u32>().ok()));
     for entry in fs::read_dir(path)?.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())) {
@@ -174,6 +191,18 @@ fn remove_tree(path: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_is_found_by_its_cgroup() {
+        for (text, expect) in [
+            ("0::/containers/a\n", Some("/sys/fs/cgroup/containers/a")),
+            ("1:cpu:/x\n0::/containers/a/init.scope\n", Some("/sys/fs/cgroup/containers/a/init.scope")),
+            ("0::/\n", Some("/sys/fs/cgroup")),
+            ("", None),
+        ] {
+            assert_eq!(below(text), expect.map(PathBuf::from), "{text}");
+        }
+    }
 
     #[test]
     fn weights() {

@@ -147,23 +147,23 @@ impl Agent {
         if container.processes.contains_key(&start.exec_id) {
             return Err(Failure::with(libc::EEXIST, format!("process {:?} exists", start.exec_id)));
         }
-        let cgroup = container.cgroup.procs()?;
         let process = if start.exec_id.is_empty() {
             let joined = if container.spec.share_pids { self.shared_pids.as_ref() } else { target.as_ref() };
             let places: BTreeMap<String, PathBuf> = self.volumes.iter().map(|(id, v)| (id.clone(), v.shown.clone())).collect();
             let entry = Entry::Init { spec: &container.spec, root: container.root.path(), volumes: &places };
             let pids = joined.map_or(PidNamespace::New, |joined| PidNamespace::Existing(joined, &self.own_pids));
-            let process = process::start(start, entry, cgroup, &pids, self.user.as_ref(), &mut self.streams)?;
+            let process = process::start(start, entry, container.cgroup.procs()?, &pids, self.user.as_ref(), &mut self.streams)?;
             let namespace = format!("/proc/{}/ns/pid", process.pid);
             let namespace = sys::open(namespace, libc::O_RDONLY).step("open the container's pid namespace")?;
             container.init = Some((sys::pidfd(process.pid).step("open the container's init")?, namespace));
             process
         } else {
-            let running = container.processes.get("").is_some_and(|init| init.ended.is_none());
-            let Some((init, namespace)) = container.init.as_ref().filter(|_| running) else {
+            let first = container.processes.get("").filter(|init| init.ended.is_none()).map(|init| init.pid);
+            let Some((first, (init, namespace))) = first.zip(container.init.as_ref()) else {
                 return Err(Failure::with(libc::ESRCH, format!("container {} does not run", start.container)));
             };
             let pids = PidNamespace::Existing(namespace, &self.own_pids);
+            let cgroup = container.cgroup.procs_beside(first)?;
             process::start(start, Entry::Exec(init), cgroup, &pids, self.user.as_ref(), &mut self.streams)?
         };
         let pid = process.pid as u32;
