@@ -10,7 +10,7 @@ pub const MOUNT: &str = "/sys/fs/cgroup";
 const PODS: &str = "/sys/fs/cgroup/containers";
 /// The kernel's default period, which `cpu.max` needs if the shim names none.
 const PERIOD_US: u64 = 100_000;
-/// Levels and number of cgroups that a container may make: the agent goes through all of them. A systemd of its own has some hundred.
+/// Levels and number of cgroups that a container may make: the agent goes through all of them.
 const MAX_DEPTH: u32 = 32;
 const MAX_DESCENDANTS: u32 = 4096;
 

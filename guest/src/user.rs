@@ -136,7 +136,8 @@ impl UserNamespace {
     }
 }
 
-/// A child of [`UserNamespace::fork`] becomes root of the pod. It also can't be traced any more, as its user has changed (prctl(2), PR_SET_DUMPABLE).
+/// A child of [`UserNamespace::fork`] becomes root of the pod. It also can't be traced any more, as its user has changed (prctl(2),
+/// PR_SET_DUMPABLE).
 pub fn become_root() -> Result<()> {
     sys::set_identity(0, 0, &[]).step("become root of the pod")
 }

@@ -82,7 +82,7 @@ async fn steps(node: &Node, image: &Path, runtime: &SandboxRuntime, outcome: &mu
     Ok(())
 }
 
-/// Makes a link, unless it is there. One that leads elsewhere is nobody's of ours.
+/// Makes a link, unless it is there. Anything else in its place is an error.
 fn link(place: &Path, target: &Path) -> anyhow::Result<()> {
     if std::fs::read_link(place).is_ok_and(|there| there == target) {
         return Ok(());

@@ -186,8 +186,8 @@ fn tell(bundle: &Path, socket: &Path) -> anyhow::Result<()> {
     std::io::stdout().write_all(address.as_bytes()).context("containerd does not take the address")
 }
 
-/// The configuration of the handler by whose name this program was run: the file beside that name. It is not named by the handler's options,
-/// because containerd 2 adds some of runc's to those of each container with a user namespace, and fails if there are others.
+/// The configuration of the handler by whose name this program was run: the file beside that name. No options name it: containerd 2 adds
+/// some of runc's to those of each container with a user namespace, and fails if there are others.
 fn config_beside(program: &Path) -> Option<PathBuf> {
     let mut path = program.as_os_str().to_owned();
     path.push(".toml");
